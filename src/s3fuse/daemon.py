@@ -1,0 +1,136 @@
+"""The s3fs command (s3fs-fuse, not the Python package): can it run here, and how."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from s3fuse.connection import Connection
+from s3fuse.errors import MountUnavailable
+
+#: Read from S3 in pieces of this many MB, one at a time: on each miss s3fs
+#: reads ahead the product of the two, which is 50 MB by default.
+PART_MB = 5
+PARALLEL = 1
+
+_VERSION = re.compile(r"V(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """How a bucket is mounted.
+
+    Attributes
+    ----------
+    read_write : bool
+        Let programs write through the mount.
+    cache_bytes : int, optional
+        Bound of the cache on disk; as much as the disk has free if left out.
+    extra : str
+        More options for s3fs, separated by commas.
+    """
+
+    read_write: bool = False
+    cache_bytes: int | None = None
+    extra: str = ""
+
+
+def require() -> None:
+    """Make sure that something can be mounted on this machine.
+
+    Raises
+    ------
+    MountUnavailable
+        If s3fs, fusermount or the FUSE device is missing.
+    """
+    if not shutil.which("s3fs"):
+        raise MountUnavailable(
+            "the command s3fs is missing (apt install s3fs, or conda install -c conda-forge s3fs-fuse)"
+        )
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountUnavailable("/dev/fuse is missing or may not be used, as in most containers")
+    unmount_command(Path("/"))
+
+
+def unmount_command(mount_point: Path, *, lazy: bool = False) -> list[str]:
+    """The command that unmounts, as this machine has it."""
+    for program in ("fusermount3", "fusermount"):
+        if shutil.which(program):
+            return [program, "-uz" if lazy else "-u", str(mount_point)]
+    if os.geteuid() == 0 and shutil.which("umount"):
+        return ["umount", *(["--lazy"] if lazy else []), str(mount_point)]
+    raise MountUnavailable("the command fusermount is missing (apt install fuse3)")
+
+
+@cache
+def version() -> tuple[int, int]:
+    """The version of the s3fs command, such as (1, 90)."""
+    text = subprocess.run(["s3fs", "--version"], capture_output=True, text=True, check=True).stdout
+    match = _VERSION.search(text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def command(
+    bucket: str, mount_point: Path, cache: Path, connection: Connection, options: MountOptions
+) -> list[str]:
+    """Build the command line of the daemon; it holds no secret."""
+    values: list[str] = [
+        "ro" if not options.read_write else "rw",
+        f"use_cache={cache}",
+        f"tmpdir={cache}",
+        f"multipart_size={PART_MB}",
+        # Called max_thread_count since 1.96, where it bounds all threads.
+        f"parallel_count={PARALLEL}" if version() < (1, 96) else "max_thread_count=5",
+        f"uid={os.geteuid()}",
+        f"gid={os.getegid()}",
+        "umask=0077" if options.read_write else "umask=0222",
+        "connect_timeout=10",
+        "readwrite_timeout=60",
+        f"retries={connection.retries}",
+        # s3fs learns of replaced objects from its own requests only.
+        "stat_cache_expire=300",
+        "listobjectsv2",
+        # UploadPartCopy is missing in some stores, where s3fs 1.90 then crashes.
+        "nomixupload",
+    ]
+    if version() >= (1, 92):
+        values.append("compat_dir")
+    if connection.endpoint_url:
+        values += [f"url={connection.endpoint_url.rstrip('/')}", "use_path_request_style"]
+    if connection.region:
+        values.append(f"{'region' if version() >= (1, 96) else 'endpoint'}={connection.region}")
+    if connection.anonymous:
+        values.append("public_bucket=1")
+    if options.cache_bytes is not None:
+        # s3fs bounds its cache by the space it leaves free, in MB.
+        spare = max(0, shutil.disk_usage(cache).free - options.cache_bytes)
+        values.append(f"ensure_diskfree={spare // 2**20}")
+    if options.extra:
+        values.append(options.extra)
+    return ["s3fs", bucket, str(mount_point), "-f", "-o", ",".join(values)]
+
+
+def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start the daemon in the foreground of a session of its own.
+
+    Its own session, so that Ctrl-C in a terminal does not end it under the
+    jobs; in the foreground, so that its process is known and its end is seen.
+    """
+    inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    # Without a home it cannot pick up somebody else's password file.
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command,
+            env={**inherited, **proxies, **environment, "HOME": "/nonexistent"},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd="/",
+        )

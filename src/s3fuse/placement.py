@@ -1,0 +1,173 @@
+"""How an input gets onto this node: as a link into a mount, or as a copy."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Collection
+from pathlib import Path
+
+from s3fuse.daemon import MountOptions, require
+from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
+from s3fuse.mounts import Mounts
+from s3fuse.store import ObjectInfo, Store
+from s3fuse.transfer import CONCURRENCY, download, download_folder
+from s3fuse.urls import S3Url
+
+log = logging.getLogger("s3fuse")
+
+
+#: Of a mounted folder, this many of its latest objects are compared with what
+#: the S3 API says: the ones that a mount may have seen before they changed.
+CHECKED_IN_FOLDER = 3
+
+
+class Access(enum.Enum):
+    """How inputs reach this node."""
+
+    AUTO = "auto"
+    MOUNT = "mount"
+    COPY = "copy"
+
+
+class Placement:
+    """Puts objects, folders and buckets where rules expect them.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are.
+    mounts : Mounts
+        Makes the mounts.
+    access : Access
+        Mount or copy, or whichever suits.
+    copy_below : int
+        With ``Access.AUTO``, inputs of fewer bytes are copied.
+    options : MountOptions
+        How buckets are mounted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        mounts: Mounts,
+        access: Access,
+        copy_below: int,
+        options: MountOptions,
+    ) -> None:
+        self.store = store
+        self.mounts = mounts
+        self.access = access
+        self.copy_below = copy_below
+        self.options = options
+        self._lock = threading.Lock()
+        self._told = False
+        self._unavailable: str | None = None
+        if access is not Access.COPY:
+            try:
+                require()
+            except MountUnavailable as reason:
+                self._unavailable = str(reason)
+
+    def is_mounted(self, size: int) -> bool:
+        """Whether an input of `size` bytes comes as a link and takes no space.
+
+        Raises
+        ------
+        MountUnavailable
+            If only a mount will do, and nothing can be mounted here.
+        """
+        match self.access:
+            case Access.COPY:
+                return False
+            case Access.MOUNT:
+                if self._unavailable:
+                    raise MountUnavailable(
+                        f"Nothing can be mounted here: {self._unavailable}. "
+                        "Set access to auto or copy to work without."
+                    )
+                return True
+            case _:
+                return size >= self.copy_below and not self._is_unavailable()
+
+    def object(self, url: S3Url, info: ObjectInfo, path: Path) -> None:
+        """Make one object available at `path`."""
+        if self.is_mounted(info.size) and self._link(url, [info], path):
+            return
+        download(self.store, url, info, path)
+
+    def folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
+        """Make everything below a folder available in the directory `path`."""
+        mountable = url.is_folder and self.is_mounted(sum(info.size for info in infos))
+        if mountable and self._link(url, infos, path):
+            return
+        download_folder(self.store, url, infos, path, CONCURRENCY)
+
+    def bucket(self, url: S3Url, path: Path) -> None:
+        """Make a whole bucket available at `path`; an empty directory where nothing mounts."""
+        self.store.check(url.bucket)
+        if self.is_mounted(self.copy_below) and self._link(url, [], path):
+            return
+        path.mkdir(parents=True, exist_ok=True)
+
+    def _link(self, url: S3Url, infos: Collection[ObjectInfo], path: Path) -> bool:
+        """Link into a mount that shows just what the S3 API says; False if none can be had."""
+        try:
+            mount = self.mounts.mount(url.bucket, self.store.connection, self.options)
+            latest = sorted(infos, key=lambda info: info.mtime)[-CHECKED_IN_FOLDER:]
+            if not all(_shows(mount.point, info) for info in latest):
+                # It remembers an object that has been replaced since.
+                mount = self.mounts.mount(
+                    url.bucket, self.store.connection, self.options, fresh=True
+                )
+                for info in latest:
+                    if not _shows(mount.point, info):
+                        changed = S3Url(url.bucket, info.key)
+                        raise ObjectChanged(
+                            f"{changed} was replaced while it was mounted; start the run again."
+                        )
+        except MountError as error:
+            if self.access is Access.MOUNT:
+                raise
+            with self._lock:
+                self._unavailable = str(error)
+            self._is_unavailable()
+            return False
+        newest = latest[-1].mtime if latest else None
+        _symlink(Path(url.below(mount.point)), path, newest)
+        return True
+
+    def _is_unavailable(self) -> bool:
+        with self._lock:
+            if self._unavailable and not self._told:
+                self._told = True
+                log.warning("Inputs are copied instead of mounted: %s.", self._unavailable)
+        return self._unavailable is not None
+
+
+def _shows(mount_point: Path, info: ObjectInfo) -> bool:
+    try:
+        status = os.stat(mount_point / info.key)
+    except FileNotFoundError:
+        return False
+    return status.st_size == info.size
+
+
+def _symlink(target: Path, path: Path, mtime: float | None) -> None:
+    """Make a link, in one step and as old as what it stands for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    temporary = Path(tempfile.mkdtemp(prefix=".link-", dir=path.parent))
+    try:
+        link = temporary / "link"
+        link.symlink_to(target)
+        if mtime is not None:
+            os.utime(link, (mtime, mtime), follow_symlinks=False)
+        link.replace(path)
+    finally:
+        temporary.rmdir()

@@ -1,0 +1,64 @@
+"""Answers for planning: one listing for a folder instead of a request for an object."""
+
+from __future__ import annotations
+
+import threading
+
+from s3fuse.errors import AccessDenied
+from s3fuse.store import Listing, ObjectInfo, Store
+from s3fuse.urls import S3Url
+
+
+class Snapshot:
+    """What the store held when it was first asked about each folder.
+
+    Good for planning, when thousands of questions are asked within seconds
+    and nothing is changing yet.  Once jobs run, ask the store itself.
+
+    Parameters
+    ----------
+    store : Store
+        Where to look.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._folders: dict[S3Url, Listing | None] = {}
+        self._trees: dict[S3Url, Listing] = {}
+
+    def listing(self, folder: S3Url) -> Listing | None:
+        """What lies directly in a folder; None where listing is forbidden."""
+        with self._lock:
+            if folder not in self._folders:
+                try:
+                    self._folders[folder] = self._store.list(folder)
+                except AccessDenied:
+                    self._folders[folder] = None
+            return self._folders[folder]
+
+    def object(self, url: S3Url) -> ObjectInfo | None:
+        """Look up one object."""
+        listing = self.listing(url.parent)
+        if listing is None:
+            return self._store.head(url)
+        return listing.objects.get(url.key)
+
+    def is_folder(self, url: S3Url) -> bool:
+        """Whether objects lie below ``url/``."""
+        prefix = url.key if url.is_folder else f"{url.key}/"
+        listing = self.listing(url.parent)
+        return listing is not None and prefix in listing.folders
+
+    def has_seen(self, url: S3Url) -> bool:
+        """Whether an object or folder was in a listing so far; asks nothing."""
+        with self._lock:
+            listing = self._folders.get(url.parent)
+        return listing is not None and (url.key in listing.objects or url.key in listing.folders)
+
+    def tree(self, folder: S3Url) -> Listing:
+        """Everything below a folder, at any depth."""
+        with self._lock:
+            if folder not in self._trees:
+                self._trees[folder] = self._store.list(folder, recursive=True)
+            return self._trees[folder]

@@ -1,0 +1,198 @@
+"""Copying between bucket and node-local disk: whole, verified, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from s3fuse.errors import ObjectChanged, PublishError, S3FuseError
+from s3fuse.store import ObjectInfo, Store, explained
+from s3fuse.urls import S3Url
+
+#: Bytes of a part of a multipart upload; files below twice this go as one.
+PART_SIZE = 16 * 2**20
+#: Files of a folder that are copied at the same time.
+CONCURRENCY = 32
+#: Snakemake's own time stamp in a directory, which is no part of the result.
+TIMESTAMP_FILE = ".snakemake_timestamp"
+
+
+def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
+    """Copy an object to `path`, which appears when it is complete.
+
+    Parameters
+    ----------
+    store : Store
+        Where it is.
+    url : S3Url
+        The object.
+    info : ObjectInfo
+        What it is expected to be.
+    path : Path
+        The file to write; gets the time stamp of the object.
+
+    Raises
+    ------
+    ObjectChanged
+        If the object is no longer what `info` says.
+    S3FuseError
+        If it cannot be read, or `path` not be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        os.close(handle)
+        store.filesystem.get_file(f"{url.bucket}/{url.key}", temporary)
+        if os.path.getsize(temporary) != info.size or info.md5 not in (None, _md5(temporary)):
+            _explain_difference(store, url, info)
+        os.utime(temporary, (info.mtime, info.mtime))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and error.filename:
+            raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error
+        raise explained(error, url, "read", store.connection) from error
+    except Exception as error:
+        raise explained(error, url, "read", store.connection) from error
+    finally:
+        if temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def download_folder(
+    store: Store, folder: S3Url, infos: Iterable[ObjectInfo], path: Path, workers: int = CONCURRENCY
+) -> None:
+    """Copy all objects of a folder, many at once, into a directory that appears at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    prefix = folder.child("").key
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            copies = [
+                pool.submit(
+                    download,
+                    store,
+                    S3Url(folder.bucket, info.key),
+                    info,
+                    temporary / info.key.removeprefix(prefix),
+                )
+                for info in infos
+            ]
+            for copy in copies:
+                copy.result()
+        temporary.chmod(0o755)
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
+    """Upload a file as one object, and prove by another request that it is there.
+
+    S3 replaces an object in one step when its upload completes, so a reader
+    sees the old object or the new one, never a part.
+
+    Parameters
+    ----------
+    store : Store
+        Where to.
+    path : Path
+        A file.
+    url : S3Url
+        The object to be.
+
+    Returns
+    -------
+    ObjectInfo
+        What the store says of it.
+
+    Raises
+    ------
+    PublishError
+        If the store holds something else than was sent.
+    S3FuseError
+        If the upload failed; the old object, if any, is then unharmed.
+    """
+    store.check(url.bucket)
+    try:
+        store.filesystem.put_file(str(path), f"{url.bucket}/{url.key}", chunksize=PART_SIZE)
+    except Exception as error:
+        raise explained(error, url, "write", store.connection) from error
+    info = store.head(url)
+    if info is None:
+        raise PublishError(f"{url} is not in the bucket after its upload; start the run again.")
+    size = path.stat().st_size
+    if info.size != size:
+        raise PublishError(
+            f"{url} has {info.size} bytes after an upload of {size}; start the run again."
+        )
+    if not _matches(path, info):
+        raise PublishError(f"{url} differs from what was uploaded; start the run again.")
+    return info
+
+
+def publish_folder(store: Store, path: Path, folder: S3Url, workers: int = CONCURRENCY) -> None:
+    """Upload all files below a directory, then drop the objects it no longer has."""
+    files = {
+        folder.child(file.relative_to(path).as_posix()): file
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != TIMESTAMP_FILE
+    }
+    if not files:
+        raise PublishError(
+            f"{path} is empty, and an empty folder cannot be stored as {folder}; "
+            "let the rule write at least one file."
+        )
+    before = store.list(folder.child(""), recursive=True).objects
+    with ThreadPoolExecutor(workers) as pool:
+        uploads = [pool.submit(publish, store, file, url) for url, file in files.items()]
+        for upload in uploads:
+            upload.result()
+    for key in before.keys() - {url.key for url in files}:
+        store.remove(S3Url(folder.bucket, key))
+
+
+def _explain_difference(store: Store, url: S3Url, info: ObjectInfo) -> None:
+    """Tell a replaced object from a damaged copy, and both from an ETag that is no MD5."""
+    now = store.head(url)
+    if now is None or (now.etag, now.size) != (info.etag, info.size):
+        raise ObjectChanged(f"{url} was replaced while it was copied; start the run again.")
+    if not now.opaque:
+        raise S3FuseError(f"{url} was damaged on its way here; start the run again.")
+
+
+def _md5(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(PART_SIZE):
+            yield hashlib.md5(part, usedforsecurity=False).digest()
+
+
+def _matches(path: Path, info: ObjectInfo) -> bool:
+    """Compare content by ETag: an MD5, or for parts an MD5 of MD5s and their number.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+    An ETag of another form says nothing about the content (SSE-KMS, SSE-C).
+    """
+    digest, _, count = info.etag.partition("-")
+    if len(digest) != 32 or info.opaque:
+        return True
+    if not count:
+        return digest == _md5(path)
+    parts = list(_parts(path))
+    whole = hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()
+    return int(count) == len(parts) and digest == whole

@@ -1,0 +1,30 @@
+"""From the errors of the library to those that Snakemake prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from s3fuse.errors import S3FuseError
+
+
+class StorageError(WorkflowError):
+    """One sentence for the person at the keyboard.
+
+    Snakemake prints the stack below a `WorkflowError`; the user can mend what
+    these say, and our stack does not help with that.  The cause keeps its
+    traceback, which ``snakemake --verbose`` shows.
+    """
+
+    __traceback__ = None
+
+
+@contextmanager
+def as_workflow_errors() -> Iterator[None]:
+    """Let errors of the library leave as a `StorageError`."""
+    try:
+        yield
+    except S3FuseError as error:
+        raise StorageError(str(error)) from error

@@ -1,0 +1,133 @@
+"""One ``storage`` block of a workflow: its settings, its store, its mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from snakemake_interface_storage_plugins.common import Operation
+from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
+from snakemake_interface_storage_plugins.storage_provider import (
+    ExampleQuery,
+    QueryType,
+    StorageProviderBase,
+    StorageQueryValidationResult,
+)
+
+from s3fuse.errors import QueryError
+from s3fuse.mounts import Mounts
+from s3fuse.placement import Placement
+from s3fuse.snapshot import Snapshot
+from s3fuse.store import ObjectInfo, Store
+from s3fuse.transfer import CONCURRENCY
+from s3fuse.urls import S3Url, redacted
+from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
+from snakemake_storage_plugin_s3fuse.settings import StorageProviderSettings, parse_size
+
+if TYPE_CHECKING:
+    from snakemake_storage_plugin_s3fuse.storage_object import StorageObject
+
+T = TypeVar("T")
+
+
+class StorageProvider(StorageProviderBase):
+    """Gives rules S3 objects, folders and buckets as local paths."""
+
+    def __post_init__(self) -> None:
+        settings = self.settings or StorageProviderSettings()
+        assert isinstance(settings, StorageProviderSettings)
+        # What the library logs, Snakemake prints.
+        logging.getLogger("s3fuse").parent = self.logger
+        with as_workflow_errors():
+            self.store = Store(settings.connection())
+            self.mounts = Mounts(
+                links=self.local_prefix,
+                root=settings.mount_root_path(),
+                cache_dir=settings.cache_dir_path(),
+                unmount_timeout=settings.unmount_timeout,
+            )
+            self.placement = Placement(
+                self.store,
+                self.mounts,
+                settings.access_mode(),
+                parse_size("copy_below", settings.copy_below),
+                settings.mount_options(),
+            )
+            self.mounts.sweep()
+        self.snapshot = Snapshot(self.store)
+        #: Objects that this process has put here or into the bucket.
+        self.known: dict[S3Url, ObjectInfo] = {}
+        #: Objects that a job of this process is about to replace.
+        self.superseded: set[S3Url] = set()
+        #: Objects that this process has published where there was none.
+        self.created: set[S3Url] = set()
+        self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="s3fuse")
+        atexit.register(self._at_exit)
+
+    @classmethod
+    def get_storage_object_cls(cls) -> type[StorageObject]:
+        """The class of objects; it lies in a module of its own."""
+        from snakemake_storage_plugin_s3fuse.storage_object import StorageObject
+
+        return StorageObject
+
+    @classmethod
+    def example_queries(cls) -> list[ExampleQuery]:
+        """What a query may look like."""
+        return [
+            ExampleQuery("s3://my-bucket/tas/{year}.nc", "One object.", QueryType.ANY),
+            ExampleQuery("s3://my-bucket/tas/", "All objects of a folder.", QueryType.ANY),
+            ExampleQuery("s3://my-bucket", "A whole bucket, as a folder.", QueryType.INPUT),
+        ]
+
+    def use_rate_limiter(self) -> bool:
+        """S3 is asked as fast as the jobs ask, unless a rate is set."""
+        return getattr(self.settings, "max_requests_per_second", None) is not None
+
+    def default_max_requests_per_second(self) -> float:
+        """Never used: without a setting there is no rate limit."""
+        return float("inf")
+
+    def rate_limiter_key(self, query: str, operation: Operation) -> Any:
+        """One limit for the whole store."""
+        return self.store.connection.place
+
+    @classmethod
+    def is_valid_query(cls, query: str) -> StorageQueryValidationResult:
+        """Judge a query, with wildcards or without."""
+        try:
+            S3Url.parse(WILDCARD_REGEX.sub("any", query))
+        except QueryError as error:
+            return StorageQueryValidationResult(redacted(query), False, str(error))
+        return StorageQueryValidationResult(query, True)
+
+    def safe_print(self, query: str) -> str:
+        """Hide what may be credentials in a query."""
+        return redacted(query)
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Run blocking work beside the other retrievals and uploads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def unmount(self) -> None:
+        """Unmount everything of this run; for the hooks of a workflow.
+
+        Raises
+        ------
+        StorageError
+            If a read-write mount is still in use at the deadline.
+        """
+        with as_workflow_errors():
+            self.mounts.unmount_own()
+
+    def _at_exit(self) -> None:
+        # The last resort, for workflows without hooks and for remote jobs.
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(Exception):
+            self.mounts.unmount_own()
+

@@ -1,0 +1,158 @@
+"""The settings of the plugin, as Snakemake offers them.
+
+Where the S3 plugin of Snakemake has a setting, this one has the same name,
+so that switching means changing one word.
+"""
+
+# Snakemake compares the types of these fields, so they must not be strings:
+# no `from __future__ import annotations` here.
+
+import os
+import tempfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Optional
+
+import humanfriendly
+from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
+
+from s3fuse.connection import Connection
+from s3fuse.daemon import MountOptions
+from s3fuse.errors import SettingsError
+from s3fuse.placement import Access
+from s3fuse.rundir import default_cache_dir, default_mount_root
+
+ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
+
+
+def _setting(help: str, default: Any = None, *, secret: bool = False, **metadata: Any) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help, **metadata})
+
+
+@dataclass
+class StorageProviderSettings(StorageProviderSettingsBase):
+    """Settings of one tagged or untagged ``storage`` block."""
+
+    endpoint_url: Optional[str] = _setting("URL of the store (AWS if left out).", env_var=True)
+    region: Optional[str] = _setting("Region of the buckets.", env_var=True)
+    access_key: Optional[str] = _setting(
+        "Access key. If left out, credentials are looked up where every AWS tool does: "
+        "environment, shared credentials and configuration files, container or instance role.",
+        secret=True,
+        env_var=True,
+    )
+    secret_key: Optional[str] = _setting("Secret key.", secret=True, env_var=True)
+    token: Optional[str] = _setting(
+        "Session token of temporary credentials.", secret=True, env_var=True
+    )
+    profile: Optional[str] = _setting("Named profile of the AWS configuration files.")
+    anonymous: bool = _setting("Ask without a signature, for public data.", False)
+    retries: int = _setting("How often one request is tried.", 5, type=int)
+    access: str = _setting(
+        "How inputs reach the node: mount, copy, or auto, which mounts the large "
+        "and copies the small.",
+        "auto",
+        choices=[access.value for access in Access],
+    )
+    copy_below: int = _setting(
+        "With access=auto, inputs smaller than this are copied, such as 16MiB.",
+        16 * 2**20,
+        parse_func=lambda text: parse_size("copy_below", text),
+        unparse=str,
+    )
+    mount_root: Optional[str] = _setting(
+        "Node-local directory for mount points (default: s3fuse in the run-time directory "
+        "of the user, or in the temp directory)."
+    )
+    cache_dir: Optional[str] = _setting(
+        "Node-local directory on disk for what mounts have read (default: in the temp directory)."
+    )
+    cache_size: Optional[int] = _setting(
+        "Bound of the cache of one mount, such as 20GiB (default: the free disk space).",
+        parse_func=lambda text: parse_size("cache_size", text),
+        unparse=lambda value: None if value is None else str(value),
+    )
+    s3fs_options: Optional[str] = _setting("More options for s3fs-fuse, separated by commas.")
+    unmount_timeout: int = _setting("Seconds to wait for a mount that is in use.", 60, type=int)
+
+    _SECRETS: ClassVar[tuple[str, ...]] = ("access_key", "secret_key", "token")
+
+    def __post_init__(self) -> None:
+        # Snakemake writes settings with an environment variable into the
+        # command line of the shell in which it starts a `run:` job, where
+        # every user of the machine can read it.  So secrets leave the fields:
+        # this process keeps them here, and its children inherit the variable.
+        self._kept = {name: getattr(self, name) for name in self._SECRETS}
+        for name, value in self._kept.items():
+            if value:
+                os.environ.setdefault(ENVIRONMENT_PREFIX + name.upper(), value)
+                setattr(self, name, None)
+
+    def _secret(self, name: str) -> Optional[str]:
+        # A `storage` block in a Snakefile sets the field after __post_init__.
+        value: Optional[str] = getattr(self, name) or self._kept[name]
+        return value
+
+    def connection(self) -> Connection:
+        """The part that says where the store is and who asks."""
+        return Connection(
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            access_key=self._secret("access_key"),
+            secret_key=self._secret("secret_key"),
+            token=self._secret("token"),
+            profile=self.profile,
+            anonymous=self.anonymous,
+            retries=self.retries,
+        )
+
+    def mount_options(self) -> MountOptions:
+        """The part that says how a bucket is mounted."""
+        size = None if self.cache_size is None else parse_size("cache_size", self.cache_size)
+        return MountOptions(cache_bytes=size, extra=self.s3fs_options or "")
+
+    def mount_root_path(self) -> Path:
+        """Where mount points lie."""
+        return _place(self.mount_root) or default_mount_root()
+
+    def cache_dir_path(self) -> Path:
+        """Where mounts keep what they have read."""
+        return _place(self.cache_dir) or default_cache_dir()
+
+    def access_mode(self) -> Access:
+        """How inputs reach the node.
+
+        Raises
+        ------
+        SettingsError
+            If the setting is none of the three words.
+        """
+        try:
+            return Access(self.access)
+        except ValueError:
+            words = ", ".join(access.value for access in Access)
+            raise SettingsError(f"access is {self.access!r}; it must be one of {words}.") from None
+
+
+def parse_size(name: str, value: str | int) -> int:
+    """Read a number of bytes, such as 16MiB.
+
+    Raises
+    ------
+    SettingsError
+        If it is none.
+    """
+    try:
+        return int(humanfriendly.parse_size(str(value), binary=True))
+    except humanfriendly.InvalidSize:
+        raise SettingsError(f"{name} is {value!r}; write bytes, or a size such as 16MiB.") from None
+
+
+def _place(text: Optional[str]) -> Optional[Path]:
+    if not text:
+        return None
+    path = Path(os.path.expandvars(text)).expanduser()
+    return path if path.is_absolute() else Path(tempfile.gettempdir()) / path
+
+
+SETTING_NAMES = tuple(setting.name for setting in fields(StorageProviderSettings))

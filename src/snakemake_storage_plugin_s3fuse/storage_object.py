@@ -1,0 +1,267 @@
+"""One S3 object, folder or bucket, as Snakemake sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snakemake_interface_storage_plugins.common import Operation
+from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, get_constant_prefix
+from snakemake_interface_storage_plugins.storage_object import (
+    StorageObjectGlob,
+    StorageObjectRead,
+    StorageObjectWrite,
+)
+
+from s3fuse.errors import ObjectNotFound, QueryError
+from s3fuse.store import ObjectInfo
+from s3fuse.transfer import publish, publish_folder
+from s3fuse.urls import SCHEME, S3Url
+from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
+
+if TYPE_CHECKING:
+    from snakemake_storage_plugin_s3fuse.provider import StorageProvider
+
+#: A bucket is older than anything, so it never makes a job run.
+BUCKET_MTIME = 0.0
+
+
+class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
+    """What a query stands for.
+
+    While Snakemake plans, questions are answered from one listing of the
+    folder; once jobs run, somebody else may have published, so S3 is asked.
+    """
+
+    provider: StorageProvider
+
+    def __post_init__(self) -> None:
+        self.url = S3Url.split(self.query)
+
+    # What Snakemake asks while it plans.
+
+    def local_suffix(self) -> str:
+        """The path below the local prefix."""
+        return self.url.local_suffix()
+
+    async def inventory(self, cache: IOCacheStorageInterface) -> None:
+        """Nothing to prepare: the provider's snapshot lists each folder once."""
+
+    def get_inventory_parent(self) -> str | None:
+        """No inventory, see there."""
+        return None
+
+    def exists(self) -> bool:
+        """Whether it is in the bucket, or a bucket that answers."""
+        if not self.url.key:
+            self.provider.store.check(self.url.bucket)
+            return True
+        if self.url in self.provider.superseded:
+            return False
+        if self.url.is_folder:
+            return self._has_objects()
+        return self._info() is not None or self._has_objects()
+
+    def mtime(self) -> float:
+        """When it was last published; of a folder, when the latest object in it was."""
+        if not self.url.key:
+            return BUCKET_MTIME
+        info = self._info()
+        if info:
+            return info.mtime
+        return max(info.mtime for info in self._contents())
+
+    def size(self) -> int:
+        """Bytes; 0 for folders and buckets, as Snakemake has it."""
+        info = self._info()
+        return info.size if info else 0
+
+    def checksum(self) -> str | None:
+        """The MD5 of the content where S3 knows it."""
+        info = self._info()
+        return f"md5:{info.md5}" if info and info.md5 else None
+
+    def local_footprint(self) -> int:
+        """Bytes that it will take on this node: none for what is mounted."""
+        if not self.url.key:
+            return 0
+        info = self._info()
+        size = info.size if info else sum(each.size for each in self._contents())
+        return 0 if self.provider.placement.is_mounted(size) else size
+
+    def list_candidate_matches(self) -> Iterable[str]:
+        """All objects, or folders for a pattern that ends with a slash, below the constant part."""
+        with as_workflow_errors():
+            if "{" in self.url.bucket:
+                raise QueryError(
+                    f"The bucket of {self.query!r} is a wildcard, and buckets are not "
+                    "searched; name the bucket."
+                )
+            prefix = S3Url.split(get_constant_prefix(self.query))
+            listing = self.provider.store.list(prefix, recursive=True)
+        if not self.url.is_folder:
+            return [f"{SCHEME}{self.url.bucket}/{key}" for key in listing.objects]
+        folders = {
+            str(S3Url(self.url.bucket, f"{parent}/"))
+            for key in listing.objects
+            for parent in map(str, Path(key).parents)
+            if parent != "."
+        }
+        return sorted(folders)
+
+    # What happens around a job.
+
+    def retrieve_object(self) -> None:
+        """Put it at its local path: a link into a mount, or a copy."""
+        placement = self.provider.placement
+        path = self.local_path()
+        if not self.url.key:
+            placement.bucket(self.url, path)
+            return
+        info = self._info()
+        if info:
+            placement.object(self.url, info, path)
+            self.provider.known[self.url] = info
+            return
+        contents = self._contents()
+        if not contents:
+            raise ObjectNotFound(
+                f"{self.url} is not in the bucket; check the name and its spelling."
+            )
+        placement.folder(self.url, contents, path)
+
+    def store_object(self) -> None:
+        """Publish what is at the local path, verified."""
+        path = self.local_path()
+        if not self.url.key:
+            raise QueryError(
+                f"{self.url} is a whole bucket and cannot be an output; name an object or a folder."
+            )
+        replaces = self.url in self.provider.superseded or self._was_planned_with()
+        if path.is_dir():
+            publish_folder(self.provider.store, path, self.url)
+        else:
+            self.provider.known[self.url] = publish(self.provider.store, path, self.url)
+        self.provider.superseded.discard(self.url)
+        if not replaces:
+            self.provider.created.add(self.url)
+
+    def remove(self) -> None:
+        """Delete it, or leave it until the job that replaces it has succeeded.
+
+        Snakemake removes existing output before the job that writes it anew.
+        An upload replaces an object in one step, so the old one may stay until
+        then, and is still there when the job fails.
+        """
+        if self._is_about_to_be_replaced():
+            self.provider.superseded.add(self.url)
+            return
+        self.provider.known.pop(self.url, None)
+        self.provider.created.discard(self.url)
+        if not self.url.is_folder:
+            self.provider.store.remove(self.url)
+            if not self._has_objects():
+                return
+        self.provider.store.remove(self.url.child(""))
+
+    def cleanup(self) -> None:
+        """Nothing but the local path remains, and Snakemake removes that."""
+
+    # The same in Snakemake's event loop: beside each other, in one sentence each.
+
+    async def managed_exists(self) -> bool:
+        """Answer `exists`."""
+        async with self._rate_limiter(Operation.EXISTS):
+            with as_workflow_errors():
+                return self.exists()
+
+    async def managed_mtime(self) -> float:
+        """Answer `mtime`."""
+        async with self._rate_limiter(Operation.MTIME):
+            with as_workflow_errors():
+                return self.mtime()
+
+    async def managed_size(self) -> int:
+        """Answer `size`."""
+        async with self._rate_limiter(Operation.SIZE):
+            with as_workflow_errors():
+                return self.size()
+
+    async def managed_checksum(self) -> str | None:
+        """Answer `checksum`."""
+        async with self._rate_limiter(Operation.SIZE):
+            with as_workflow_errors():
+                return self.checksum()
+
+    async def managed_local_footprint(self) -> int:
+        """Answer `local_footprint`."""
+        async with self._rate_limiter(Operation.SIZE):
+            with as_workflow_errors():
+                return await self.provider.in_thread(self.local_footprint)
+
+    async def managed_retrieve(self) -> None:
+        """Retrieve beside other retrievals; Snakemake would do one after the other."""
+        await self.wait_for_free_space()
+        async with self._rate_limiter(Operation.RETRIEVE):
+            with as_workflow_errors():
+                await self.provider.in_thread(self.retrieve_object)
+
+    async def managed_store(self) -> None:
+        """Publish beside other uploads."""
+        async with self._rate_limiter(Operation.STORE):
+            with as_workflow_errors():
+                await self.provider.in_thread(self.store_object)
+
+    async def managed_remove(self) -> None:
+        """Remove or supersede."""
+        async with self._rate_limiter(Operation.REMOVE):
+            with as_workflow_errors():
+                self.remove()
+
+    # Where the answers come from.
+
+    @property
+    def _is_planning(self) -> bool:
+        """Whether Snakemake still builds its graph: until then it caches what files it saw."""
+        rule = getattr(getattr(self, "_iofile", None), "rule", None)
+        return rule is not None and bool(rule.workflow.iocache.active)
+
+    def _is_about_to_be_replaced(self) -> bool:
+        """Tell the removal before a job from one that is meant."""
+        file = getattr(self, "_iofile", None)
+        if file is None or file.rule is None or "temp" in file.flags:
+            return False
+        # While planning, only `--delete-all-output` removes.
+        if self._is_planning:
+            return False
+        # What this run published where there was nothing goes again when
+        # another output of the same job could not be published.
+        return self.url not in self.provider.created
+
+    def _was_planned_with(self) -> bool:
+        """Whether it was in the bucket when Snakemake planned, as far as that was asked."""
+        snapshot = self.provider.snapshot
+        return snapshot.has_seen(self.url) or snapshot.has_seen(self.url.child(""))
+
+    def _info(self) -> ObjectInfo | None:
+        if self.url.is_folder:
+            return None
+        if self._is_planning:
+            return self.provider.snapshot.object(self.url)
+        if known := self.provider.known.get(self.url):
+            return known
+        return self.provider.store.head(self.url)
+
+    def _has_objects(self) -> bool:
+        if self._is_planning:
+            return self.provider.snapshot.is_folder(self.url)
+        return self.provider.store.has_objects(self.url.child(""))
+
+    def _contents(self) -> list[ObjectInfo]:
+        folder = self.url.child("")
+        if self._is_planning:
+            listing = self.provider.snapshot.tree(folder)
+        else:
+            listing = self.provider.store.list(folder, recursive=True)
+        return list(listing.objects.values())
