@@ -45,6 +45,7 @@ from s3fuse.rundir import (
     secure_directory,
 )
 
+# Snakemake prints messages as they are, so they are complete, without arguments.
 log = logging.getLogger("s3fuse")
 
 #: Seconds within which a new mount must answer.
@@ -247,7 +248,7 @@ class Mounts:
                     f"s3://{bucket} could not be mounted: {error}; s3fs said: {said}"
                 ) from error
             raise
-        log.info("Mounted s3://%s read-%s.", bucket, "write" if options.read_write else "only")
+        log.info(f"Mounted s3://{bucket} read-{'write' if options.read_write else 'only'}.")
         return mount
 
     def unmount_own(self) -> None:
@@ -344,19 +345,18 @@ def unmount(mount: Mount, timeout: float) -> None:
         except MountBusy:
             if mount.read_write:
                 raise
+            users = describe(holders(mount.point))
             _fusermount(mount, lazy=True)
             log.warning(
-                "s3://%s was still in use by %s after %.0f s. It is mounted read-only, so nothing "
-                "is lost: it was detached, and is gone when they let go of it.",
-                mount.bucket,
-                describe(holders(mount.point)),
-                timeout,
+                f"s3://{mount.bucket} was still in use by {users} after {timeout:.0f} s. It is "
+                "mounted read-only, so nothing is lost: it was detached, and is gone when they "
+                "let go of it."
             )
             _remove_links(mount)
             return
     _wait_for_daemon(mount)
     _discard(mount)
-    log.info("Unmounted s3://%s.", mount.bucket)
+    log.info(f"Unmounted s3://{mount.bucket}.")
 
 
 def _fusermount(mount: Mount, lazy: bool = False) -> None:
@@ -376,10 +376,8 @@ def _tell_once(mount: Mount, timeout: float) -> Any:
         # Not at the first try: a process that just ended may need a moment.
         if state.attempt_number == 3:
             log.warning(
-                "s3://%s is still in use by %s; trying to unmount it for up to %.0f s.",
-                mount.bucket,
-                describe(holders(mount.point)),
-                timeout,
+                f"s3://{mount.bucket} is still in use by {describe(holders(mount.point))}; "
+                f"trying to unmount it for up to {timeout:.0f} s."
             )
 
     return tell
@@ -478,7 +476,7 @@ def _take_down_abandoned(mount: Mount) -> None:
         return
     _wait_for_daemon(mount)
     _discard(mount)
-    log.info("Cleaned up s3://%s, left mounted by a process that is gone.", mount.bucket)
+    log.info(f"Cleaned up s3://{mount.bucket}, left mounted by a process that is gone.")
 
 
 def _remove_links(mount: Mount) -> None:
@@ -498,6 +496,9 @@ def _discard(mount: Mount) -> None:
     with contextlib.suppress(FileNotFoundError):
         mount.point.rmdir()
     shutil.rmtree(mount.cache, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        # The last of a scope takes the folder along.
+        mount.cache.parent.rmdir()
     for path in (mount.log_file, mount.directory / RECORD):
         path.unlink(missing_ok=True)
     mount.directory.rmdir()

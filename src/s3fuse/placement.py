@@ -145,7 +145,7 @@ class Placement:
         with self._lock:
             if self._unavailable and not self._told:
                 self._told = True
-                log.warning("Inputs are copied instead of mounted: %s.", self._unavailable)
+                log.warning(f"Inputs are copied instead of mounted: {self._unavailable}.")
         return self._unavailable is not None
 
 

@@ -29,6 +29,15 @@ def _setting(help: str, default: Any = None, *, secret: bool = False, **metadata
     return field(default=default, repr=not secret, metadata={"help": help, **metadata})
 
 
+def _as_size(name: str) -> dict[str, Any]:
+    # One part of Snakemake looks for `unparse_func`, another one for `unparse`.
+    return {
+        "parse_func": lambda text: parse_size(name, text),
+        "unparse_func": str,
+        "unparse": str,
+    }
+
+
 @dataclass
 class StorageProviderSettings(StorageProviderSettingsBase):
     """Settings of one tagged or untagged ``storage`` block."""
@@ -57,8 +66,7 @@ class StorageProviderSettings(StorageProviderSettingsBase):
     copy_below: int = _setting(
         "With access=auto, inputs smaller than this are copied, such as 16MiB.",
         16 * 2**20,
-        parse_func=lambda text: parse_size("copy_below", text),
-        unparse=str,
+        **_as_size("copy_below"),
     )
     mount_root: Optional[str] = _setting(
         "Node-local directory for mount points (default: s3fuse in the run-time directory "
@@ -69,8 +77,7 @@ class StorageProviderSettings(StorageProviderSettingsBase):
     )
     cache_size: Optional[int] = _setting(
         "Bound of the cache of one mount, such as 20GiB (default: the free disk space).",
-        parse_func=lambda text: parse_size("cache_size", text),
-        unparse=lambda value: None if value is None else str(value),
+        **_as_size("cache_size"),
     )
     s3fs_options: Optional[str] = _setting("More options for s3fs-fuse, separated by commas.")
     unmount_timeout: int = _setting("Seconds to wait for a mount that is in use.", 60, type=int)

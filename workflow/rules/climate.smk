@@ -1,0 +1,51 @@
+# From files of any format to annual means, climatology, anomaly and series.
+
+
+rule annual_mean:
+    input:
+        files=files_of,
+        buckets=buckets_of,
+    output:
+        result("annual_mean/{dataset}.nc"),
+    params:
+        constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
+    log:
+        "logs/annual_mean/{dataset}.log",
+    script:
+        "../scripts/annual_mean.py"
+
+
+rule climatology:
+    input:
+        result("annual_mean/{dataset}.nc"),
+    output:
+        result("climatology/{dataset}.nc"),
+    params:
+        baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
+    log:
+        "logs/climatology/{dataset}.log",
+    script:
+        "../scripts/climatology.py"
+
+
+rule anomaly:
+    input:
+        annual=result("annual_mean/{dataset}.nc"),
+        climatology=result("climatology/{dataset}.nc"),
+    output:
+        result("anomaly/{dataset}.nc"),
+    log:
+        "logs/anomaly/{dataset}.log",
+    script:
+        "../scripts/anomaly.py"
+
+
+rule series:
+    input:
+        result("annual_mean/{dataset}.nc"),
+    output:
+        result("series/{dataset}.nc"),
+    log:
+        "logs/series/{dataset}.log",
+    script:
+        "../scripts/series.py"

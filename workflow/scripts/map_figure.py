@@ -1,0 +1,10 @@
+"""The map of the anomaly at the end of the data."""
+
+import figures
+import job
+import steps
+
+with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
+    smk = snakemake  # type: ignore[name-defined]  # noqa: F821
+    cube = steps.load_result(smk.input[0])
+    figures.plot_map(cube, smk.params.title).savefig(smk.output[0], dpi=120)

@@ -1,0 +1,14 @@
+"""The figure of all series."""
+
+import figures
+import job
+import steps
+
+with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
+    smk = snakemake  # type: ignore[name-defined]  # noqa: F821
+    series = []
+    for path, settings in zip(smk.input, smk.params.datasets, strict=True):
+        cube = steps.load_result(path)
+        panel = figures.panel_title(settings, cube)
+        series.append(figures.Series(settings["title"], panel, cube, tuple(settings["baseline"])))
+    figures.plot_series(series).savefig(smk.output[0], dpi=120)

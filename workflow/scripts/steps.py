@@ -1,0 +1,264 @@
+"""The science of the workflow: functions over Iris cubes.
+
+They know neither S3 nor Snakemake, and stay lazy: data is read when a result
+is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import iris
+import iris.analysis
+import iris.analysis.cartography
+import iris.coord_categorisation
+import iris.exceptions
+import iris.std_names
+import iris.util
+import numpy as np
+from iris.coords import CellMethod
+from iris.cube import Cube, CubeList
+
+#: A year counts when its data covers this share of the best covered year.
+MIN_COVERAGE = 0.9
+
+
+class DataError(Exception):
+    """The data cannot be used as configured.  The message is for the user."""
+
+
+def make_constraint(spec: str | Mapping[str, Any]) -> iris.Constraint:
+    """Make a constraint from a name, or from a name and values of coordinates.
+
+    Parameters
+    ----------
+    spec : str or mapping
+        The name of a quantity; or ``name`` and ``coordinates``, which maps
+        names of coordinates to a value or to the two ends of a range.
+    """
+    if isinstance(spec, str):
+        return iris.Constraint(name=spec)
+    tests = {
+        name: (lambda cell, low=value[0], high=value[1]: low <= cell.point <= high)
+        if isinstance(value, list)
+        else value
+        for name, value in spec.get("coordinates", {}).items()
+    }
+    return iris.Constraint(name=spec["name"], coord_values=tests)
+
+
+def load(files: Iterable[str], spec: str | Mapping[str, Any]) -> Cube:
+    """Load one cube from many files.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Paths of files in any format that Iris reads.
+    spec : str or mapping
+        See `make_constraint`.
+
+    Returns
+    -------
+    Cube
+        With a time dimension; lazy.
+
+    Raises
+    ------
+    DataError
+        If no data matches, or what matches is more than one cube.
+    """
+    files = list(files)
+    parts = iris.load_raw(files, make_constraint(spec))
+    if not parts:
+        raise DataError(
+            f"Nothing in {_named(files)} matches the constraint {spec!r}; it has: "
+            f"{', '.join(sorted({cube.name() for cube in iris.load_raw(files)})) or 'no data'}."
+        )
+    iris.util.equalise_attributes(parts)
+    merged = parts.merge().concatenate()
+    if len(merged) != 1:
+        raise DataError(
+            f"What matches {spec!r} in {_named(files)} does not fit into one cube but {len(merged)}: "
+            f"{'; '.join(cube.summary(shorten=True) for cube in merged)}. Narrow the constraint."
+        )
+    cube = merged[0]
+    if not cube.coords("time"):
+        raise DataError(f"{cube.name()} in {_named(files)} has no time coordinate.")
+    if not cube.coord_dims("time"):
+        cube = iris.util.new_axis(cube, "time")
+    return cube
+
+
+def annual_mean(cube: Cube) -> Cube:
+    """Average each calendar year, weighted by the length of the time bounds.
+
+    Years that are covered by less than `MIN_COVERAGE` of the best covered one
+    are left out: a mean of three winter months is no annual mean.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (time, …), any time step of up to a year.
+
+    Returns
+    -------
+    Cube
+        Of shape (year, …), with a coordinate ``year``; units are kept, and a
+        cell method ``time: mean`` with the comment "annual" is added.
+    """
+    time = cube.coord("time")
+    if cube.coords("year"):
+        cube = cube.copy()
+        cube.remove_coord("year")
+    iris.coord_categorisation.add_year(cube, "time", name="year")
+    (dimension,) = cube.coord_dims("time")
+    lengths = np.diff(time.bounds, axis=1)[:, 0] if time.has_bounds() else np.ones(time.shape)
+    years = cube.coord("year").points
+    covered = {year: lengths[years == year].sum() for year in np.unique(years)}
+    enough = MIN_COVERAGE * max(covered.values())
+    kept = np.array([covered[year] >= enough for year in years])
+    cube, lengths, years = select(cube, "time", kept), lengths[kept], years[kept]
+
+    keywords = {}
+    if any(np.ptp(lengths[years == year]) > 0 for year in np.unique(years)):
+        shape = [1] * cube.ndim
+        shape[dimension] = -1
+        keywords["weights"] = np.broadcast_to(lengths.reshape(shape), cube.shape)
+    result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
+    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time", comments="annual"))
+    if result.coords("time", dim_coords=False):
+        iris.util.promote_aux_coord_to_dim_coord(result, "time")
+    return result
+
+
+def select(cube: Cube, coord: str, kept: np.ndarray) -> Cube:
+    """Take the points along the dimension of a coordinate where `kept` is true.
+
+    The dimension stays, even with one point left.
+    """
+    index: list[Any] = [slice(None)] * cube.ndim
+    index[cube.coord_dims(coord)[0]] = np.flatnonzero(kept)
+    return cube[tuple(index)]
+
+
+def years_between(annual: Cube, first: int, last: int) -> Cube:
+    """Take the years from `first` to `last`, both included.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    years = annual.coord("year").points
+    inside = (first <= years) & (years <= last)
+    if not inside.any():
+        raise DataError(
+            f"{annual.name()} has no year in {first}-{last}; it covers {years[0]}-{years[-1]}."
+        )
+    return select(annual, "year", inside)
+
+
+def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
+    """Average the annual means over a baseline period.
+
+    Parameters
+    ----------
+    annual : Cube
+        Of shape (year, …), from `annual_mean`.
+    baseline : sequence of int
+        First and last year.
+
+    Returns
+    -------
+    Cube
+        Without the time dimension; units are kept, and a cell method
+        ``time: mean`` is added that names the years in its comment.
+
+    Raises
+    ------
+    DataError
+        If the data has no year of the baseline.
+    """
+    first, last = baseline
+    result = years_between(annual, first, last).collapsed("year", iris.analysis.MEAN)
+    comment = f"baseline {first}-{last}"
+    result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time", comments=comment))
+    return result
+
+
+def anomaly(annual: Cube, normal: Cube) -> Cube:
+    """Subtract a climatology from annual means.
+
+    Parameters
+    ----------
+    annual : Cube
+        Of shape (year, …).
+    normal : Cube
+        Of the shape that remains without time, in the same units.
+
+    Returns
+    -------
+    Cube
+        Of the shape of `annual`, with its metadata; its name ends with
+        ``_anomaly``, as a standard name where CF has one.  The attribute
+        ``baseline`` says what was subtracted.
+    """
+    (dimension,) = annual.coord_dims("year")
+    data = annual.core_data() - np.expand_dims(normal.core_data(), dimension)
+    result = annual.copy(data=data)
+    name = f"{annual.name()}_anomaly"
+    result.standard_name, result.var_name = None, None
+    if name in iris.std_names.STD_NAMES:
+        result.standard_name = name
+    result.long_name = name
+    result.attributes["baseline"] = normal.cell_methods[-1].comments[0].removeprefix("baseline ")
+    return result
+
+
+def area_mean(cube: Cube) -> Cube:
+    """Average over latitude and longitude, weighted by the area of the grid cells.
+
+    The area of a cell on the sphere is r² (λ₂ - λ₁)(sin φ₂ - sin φ₁); see
+    `iris.analysis.cartography.area_weights`.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (time, latitude, longitude).
+
+    Returns
+    -------
+    Cube
+        Of shape (time,), with the units of `cube`.
+
+    Raises
+    ------
+    DataError
+        If its latitude and longitude are not those of a regular grid.
+    """
+    cube = cube.copy()
+    for name in ("latitude", "longitude"):
+        try:
+            coord = cube.coord(name)
+            if not coord.has_bounds():
+                coord.guess_bounds()
+        except (iris.exceptions.CoordinateNotFoundError, ValueError) as error:
+            raise DataError(f"{cube.name()} has no regular {name}: {error}") from error
+    weights = iris.analysis.cartography.area_weights(cube, compute=not cube.has_lazy_data())
+    return cube.collapsed(["latitude", "longitude"], iris.analysis.MEAN, weights=weights)
+
+
+def save(cube: Cube, path: str) -> None:
+    """Save a cube as netCDF-4, compressed."""
+    iris.save(cube, path, zlib=True)
+
+
+def load_result(path: str) -> Cube:
+    """Load what `save` wrote."""
+    (cube,) = CubeList(iris.load(path))
+    return cube
+
+
+def _named(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
