@@ -89,45 +89,32 @@ class Connection:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def filesystem(self) -> S3FileSystem:
-        """Open the control plane: fsspec's s3fs, with no cache of its own.
-
-        Raises
-        ------
-        CredentialsError
-            If the named profile does not exist.
-        """
+        """Open the control plane: fsspec's s3fs, with no cache of its own."""
         # Imported here: it takes 0.4 s, which a run without S3 need not pay.
-        import botocore.exceptions
         from s3fs import S3FileSystem
 
         client_kwargs: dict[str, Any] = {"region_name": self.region} if self.region else {}
-        try:
-            filesystem = S3FileSystem(
-                anon=self.anonymous,
-                endpoint_url=self.endpoint_url,
-                key=self.access_key,
-                secret=self.secret_key,
-                token=self.token,
-                profile=self.profile,
-                client_kwargs=client_kwargs,
-                config_kwargs={
-                    "connect_timeout": CONNECT_TIMEOUT,
-                    "read_timeout": READ_TIMEOUT,
-                    # s3fs retries by itself; two layers of retries multiply.
-                    "retries": {"max_attempts": 0},
-                    # Stores other than AWS keep the trailing checksums of
-                    # newer SDKs as part of the object (boto/boto3#4435).
-                    "request_checksum_calculation": "when_required",
-                    "response_checksum_validation": "when_required",
-                },
-                use_listings_cache=False,
-                skip_instance_cache=True,
-            )
-        except botocore.exceptions.ProfileNotFound as error:
-            raise CredentialsError(
-                f"The AWS profile {self.profile!r} does not exist; "
-                "see `aws configure list-profiles`."
-            ) from error
+        filesystem = S3FileSystem(
+            anon=self.anonymous,
+            endpoint_url=self.endpoint_url,
+            key=self.access_key,
+            secret=self.secret_key,
+            token=self.token,
+            profile=self.profile,
+            client_kwargs=client_kwargs,
+            config_kwargs={
+                "connect_timeout": CONNECT_TIMEOUT,
+                "read_timeout": READ_TIMEOUT,
+                # s3fs retries by itself; two layers of retries multiply.
+                "retries": {"max_attempts": 0},
+                # Stores other than AWS keep the trailing checksums of
+                # newer SDKs as part of the object (boto/boto3#4435).
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            },
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
         filesystem.retries = self.retries
         return filesystem
 

@@ -213,7 +213,10 @@ class Mounts:
                 for mount in self.all():
                     if (mount.bucket, mount.identity) == (bucket, identity) and mount.is_healthy:
                         return mount
-            return self._start(bucket, connection, options, identity, keep)
+            try:
+                return self._start(bucket, connection, options, identity, keep)
+            finally:
+                _remove_empty_scope(directory)
 
     def _start(
         self, bucket: str, connection: Connection, options: MountOptions, identity: str, keep: bool
@@ -428,6 +431,7 @@ class _NotReady(MountError):
 def _wait_for_daemon(mount: Mount) -> None:
     process = mount.daemon.handle if mount.daemon else None
     if process is None:
+        _forget_ended_children()
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         try:
@@ -440,6 +444,11 @@ def _wait_for_daemon(mount: Mount) -> None:
                 ) from None
             process.kill()
             process.wait(DAEMON_TIMEOUT)
+    _forget_ended_children()
+
+
+def _forget_ended_children() -> None:
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 def _sweep_scope(directory: Path) -> None:

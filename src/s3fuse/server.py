@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from s3fuse.connection import Connection
 from s3fuse.errors import ServerError
@@ -89,6 +90,8 @@ def serving(folder: Path, *, read_only: bool = False) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     access_key, secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
     command = [rclone, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull]
+    # The folder may change beside the server.
+    command += ["--dir-cache-time", "0s"]
     if read_only:
         command.append("--read-only")
     process = subprocess.Popen(
@@ -120,9 +123,15 @@ def _endpoint(process: subprocess.Popen[str]) -> str:
         said.append(line)
         if match := _LISTENING.search(line):
             # Read on, or the server waits for room in the pipe.
-            threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
+            threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
             return match[1]
+    process.stdout.close()
     raise ServerError(f"The embedded S3 server did not start: {' '.join(said).strip()}")
+
+
+def _drain(stream: IO[str]) -> None:
+    with stream:
+        deque(stream, 0)
 
 
 def _die_with_parent() -> None:

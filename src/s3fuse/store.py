@@ -270,6 +270,11 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             )
     if isinstance(origin, boto.NoCredentialsError | boto.PartialCredentialsError):
         return CredentialsError(no_credentials(f"s3://{url.bucket}"))
+    if isinstance(origin, boto.ProfileNotFound):
+        return CredentialsError(
+            f"The AWS profile {connection.profile!r} does not exist, so s3://{url.bucket} cannot "
+            "be used; see `aws configure list-profiles`."
+        )
     timeouts = (TimeoutError, FSTimeoutError, boto.ConnectTimeoutError, boto.ReadTimeoutError)
     if isinstance(origin, timeouts) or isinstance(error, timeouts):
         return EndpointError(

@@ -67,7 +67,8 @@ def plot_series(series: list[Series]) -> Figure:
     for axis, (title, members) in zip(axes[:, 0], panels.items(), strict=True):
         drawn: set[tuple[float, tuple[int, int]]] = set()
         for each in members:
-            style = "o-" if len(each.years) < 5 else "-"
+            # A line would claim years that nobody has seen.
+            style = "o" if np.diff(each.years).max(initial=0) > 1 else "-"
             (line,) = axis.plot(each.years, each.cube.data, style, label=each.title, lw=1.3)
             key = (round(each.normal, 6), each.baseline)
             if key not in drawn:

@@ -1,0 +1,134 @@
+"""What the tests share: a real S3 server, real buckets, and a look at what is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from s3fuse.server import Server, serving
+from s3fuse.store import Store
+from s3fuse.urls import S3Url
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep run-time directory, home and temp directory of the tests apart from the user's."""
+    base = tmp_path_factory.mktemp("node")
+    places = {"XDG_RUNTIME_DIR": "run", "HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "cache"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in places.items():
+            (base / folder).mkdir(mode=0o700)
+            patch.setenv(name, str(base / folder))
+        for name in os.environ:
+            if name.startswith(("AWS_", "SNAKEMAKE_", "S3FUSE_")):
+                patch.delenv(name)
+        # Nothing is to ask for the role of a machine.
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr("tempfile.tempdir", None)
+        yield base
+    assert mounted() == [], "tests left something mounted"
+    assert daemons() == [], "tests left s3fs or rclone running"
+
+
+def mounted() -> list[str]:
+    """All s3fs mounts of this machine."""
+    return [line for line in Path("/proc/self/mounts").read_text().splitlines() if "fuse.s3fs" in line]
+
+
+def daemons() -> list[str]:
+    """All daemons that this process or those it started have left running."""
+    found = []
+    for process in psutil.process_iter(["name", "status", "cmdline"]):
+        if process.info["name"] in ("s3fs", "rclone") and process.info["status"] != "zombie":
+            found.append(" ".join(process.info["cmdline"] or ()))
+    return found
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the server serves: its subfolders are the buckets."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def server(data: Path) -> Iterator[Server]:
+    with serving(data) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def store(server: Server) -> Store:
+    return Store(server.connection)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of the server, and the folder that the server keeps it in."""
+
+    name: str
+    folder: Path
+
+    @property
+    def url(self) -> S3Url:
+        return S3Url(self.name)
+
+    def write(self, key: str, content: bytes | str) -> Path:
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def keys(self) -> list[str]:
+        return sorted(
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_file()
+        )
+
+
+@pytest.fixture
+def bucket(data: Path, server: Server) -> Bucket:
+    """A new, empty bucket."""
+    return make_bucket(data)
+
+
+def make_bucket(data: Path, prefix: str = "bucket") -> Bucket:
+    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    (data / name).mkdir()
+    return Bucket(name, data / name)
+
+
+def snakemake(
+    workdir: Path,
+    *arguments: str | Path,
+    environment: dict[str, str] | None = None,
+    timeout: float = 240,
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake as a user does, in a process of its own."""
+    return subprocess.run(
+        snakemake_command(*arguments),
+        cwd=workdir,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def snakemake_command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "snakemake", *map(str, arguments)]
+
+
+def output_of(run: subprocess.CompletedProcess[str]) -> str:
+    return run.stdout + run.stderr

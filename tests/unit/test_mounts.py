@@ -1,0 +1,270 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import Bucket, daemons, mounted
+from s3fuse import daemon, mounts
+from s3fuse.connection import Connection
+from s3fuse.daemon import MountOptions
+from s3fuse.errors import MountBusy, MountError
+from s3fuse.mounts import Mount, Mounts
+from s3fuse.server import Server
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Mounts]:
+    """The mounts of a working directory of their own, with short patience."""
+    made = Mounts(
+        links=tmp_path / "links",
+        workdir=tmp_path,
+        root=tmp_path / "run",
+        cache_dir=tmp_path / "cache",
+        unmount_timeout=2,
+    )
+    made.links.mkdir()
+    yield made
+    made.unmount()
+    assert not any(str(tmp_path) in line for line in mounted())
+    assert not any(str(tmp_path) in line for line in daemons())
+
+
+def assert_clean(made: Mounts) -> None:
+    assert not any(str(made.root) in line for line in mounted())
+    assert not any(str(made.root) in line for line in daemons())
+    assert [path for path in made.root.rglob("*") if path.is_file()] == []
+    assert [path for path in made.cache_dir.rglob("*") if path.is_file()] == []
+    assert list(made.links.iterdir()) == []
+
+
+def test_mounted_once_read_only_and_gone(made: Mounts, server: Server, bucket: Bucket) -> None:
+    bucket.write("a/b/x.txt", "hello")
+    mount = made.mount(bucket.name, server.connection)
+    assert (mount.point / "a/b/x.txt").read_text() == "hello"
+    assert made.mount(bucket.name, server.connection) == mount
+    with pytest.raises(OSError, match="Read-only file system"):
+        (mount.point / "y").write_text("no")
+    (made.links / "link").symlink_to(mount.point / "a")
+    (made.links / "other").symlink_to("/elsewhere")
+    made.unmount_own()
+    (made.links / "other").unlink()
+    assert_clean(made)
+
+
+def test_a_fresh_mount_sees_what_an_old_one_has_forgotten_to_ask(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    path = bucket.write("x", "old")
+    old = made.mount(bucket.name, server.connection)
+    assert (old.point / "x").stat().st_size == 3
+    path.write_text("newer")
+    assert (old.point / "x").stat().st_size == 3
+    fresh = made.mount(bucket.name, server.connection, fresh=True)
+    assert fresh.point != old.point
+    assert (fresh.point / "x").read_text() == "newer"
+
+
+def test_two_connections_do_not_share_a_mount(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    first = made.mount(bucket.name, server.connection)
+    second = made.mount(bucket.name, server.connection, MountOptions(extra="noatime"))
+    assert first.point != second.point
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        lambda server: Connection(server.endpoint_url, "us-east-1", server.access_key, "wrong"),
+        lambda server: Connection("http://127.0.0.1:9", "us-east-1", "key", "secret"),
+    ],
+    ids=["wrong secret", "nothing listens"],
+)
+def test_a_mount_that_does_not_come_up_leaves_nothing(
+    made: Mounts, server: Server, bucket: Bucket, connection: object
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(MountError, match=f"s3://{bucket.name} could not be mounted") as caught:
+        made.mount(bucket.name, connection(server))  # type: ignore[operator]
+    assert "s3fs said: " in str(caught.value)
+    assert time.monotonic() - start < mounts.READY_TIMEOUT + 15
+    assert_clean(made)
+
+
+def hold(path: Path) -> subprocess.Popen[bytes]:
+    """Start a process that has a file open, and wait until it has."""
+    code = "import sys; file = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    process.communicate()
+
+
+def test_busy_for_a_moment_is_waited_for(
+    made: Mounts, server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.write("x", "content")
+    mount = made.mount(bucket.name, server.connection)
+    code = "import time; file = open(r'%s'); print(flush=True); time.sleep(1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code % (mount.point / "x")], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        made.unmount_own()
+    assert f"(pid {holder.pid})" in caplog.text
+    assert "detached" not in caplog.text
+    assert_clean(made)
+
+
+@pytest.mark.parametrize("how", ["file", "working directory"])
+def test_busy_beyond_the_deadline_is_detached_when_read_only(
+    made: Mounts, server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    bucket.write("x", "content")
+    mount = made.mount(bucket.name, server.connection)
+    if how == "file":
+        holder = hold(mount.point / "x")
+    else:
+        holder = subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=mount.point)
+    try:
+        made.unmount_own()
+        assert f"(pid {holder.pid})" in caplog.text
+        assert "nothing is lost" in caplog.text
+        assert not mount.is_mounted
+        assert (made.mount(bucket.name, server.connection).point / "x").read_text() == "content"
+        made.unmount_own()
+    finally:
+        let_go(holder)
+    mount.daemon.handle.wait(10) if mount.daemon and mount.daemon.handle else None
+    made.sweep()
+    made.unmount()
+    assert_clean(made)
+
+
+def test_busy_beyond_the_deadline_stays_when_read_write(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    mount = made.mount(bucket.name, server.connection, MountOptions(read_write=True))
+    (mount.point / "out").write_text("by the mount")
+    holder = hold(mount.point / "out")
+    try:
+        with pytest.raises(MountBusy) as caught:
+            made.unmount_own()
+        assert f"(pid {holder.pid})" in str(caught.value)
+        assert f"-u {mount.point}" in str(caught.value)
+        assert mount.is_mounted
+    finally:
+        let_go(holder)
+    made.unmount_own()
+    assert (bucket.folder / "out").read_text() == "by the mount"
+
+
+def start_and_die(made: Mounts, server: Server, bucket: Bucket) -> Mount:
+    """Mount in a process that is then killed."""
+    code = """
+import json, os, signal, sys
+from pathlib import Path
+from s3fuse import Connection, Mounts
+links, workdir, root, cache, bucket, *connection = sys.argv[1:]
+mounts = Mounts(Path(links), Path(workdir), Path(root), Path(cache))
+mount = mounts.mount(bucket, Connection(*connection))
+print(mount.directory, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    places = [made.links, made.workdir, made.root, made.cache_dir]
+    keys = [server.endpoint_url, "us-east-1", server.access_key, server.secret_key]
+    # Not a child of this process, which owns mounts itself.
+    environment = {k: v for k, v in os.environ.items() if k != "S3FUSE_OWNER"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, places), bucket.name, *keys],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    mount = Mount.load(Path(done.stdout.strip()))
+    assert mount is not None
+    return mount
+
+
+def test_what_a_killed_process_left_is_swept(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    mount = start_and_die(made, server, bucket)
+    assert mount.is_healthy
+    (made.links / "x").symlink_to(mount.point / "x")
+    made.sweep()
+    assert_clean(made)
+
+
+def test_a_dead_daemon_is_swept_too(made: Mounts, server: Server, bucket: Bucket) -> None:
+    mount = start_and_die(made, server, bucket)
+    assert mount.daemon is not None
+    psutil.Process(mount.daemon.pid).kill()
+    with pytest.raises(OSError, match="Transport endpoint is not connected"):
+        for _ in range(100):
+            os.stat(mount.point)
+            time.sleep(0.05)
+    made.sweep()
+    assert_clean(made)
+
+
+def test_mounts_of_the_living_are_not_swept(made: Mounts, server: Server, bucket: Bucket) -> None:
+    mount = made.mount(bucket.name, server.connection)
+    made.sweep()
+    assert mount.is_healthy
+
+
+def test_a_mount_whose_daemon_died_is_replaced(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    dead = made.mount(bucket.name, server.connection)
+    assert dead.daemon is not None
+    psutil.Process(dead.daemon.pid).kill()
+    assert dead.daemon.handle is None
+    mount = made.mount(bucket.name, server.connection)
+    assert (mount.point / "x").read_text() == "content"
+
+
+def test_a_record_that_cannot_be_read_is_no_mount(tmp_path: Path) -> None:
+    (tmp_path / mounts.RECORD).write_text("{")
+    assert Mount.load(tmp_path) is None
+    (tmp_path / mounts.RECORD).write_text(json.dumps({"bucket": "x"}))
+    assert Mount.load(tmp_path) is None
+
+
+def test_no_secret_is_in_the_command_line_or_the_files(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    mount = made.mount(bucket.name, server.connection)
+    assert mount.daemon is not None
+    assert mount.daemon.handle is not None
+    command = " ".join(mount.daemon.handle.cmdline())
+    assert server.secret_key not in command
+    assert server.access_key not in command
+    for path in mount.directory.iterdir():
+        if path.is_file():
+            assert server.secret_key not in path.read_text()
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(mounts.S3FuseError, match="apt install s3fs"):
+        daemon.require()

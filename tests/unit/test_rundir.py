@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from s3fuse import rundir
+from s3fuse.errors import RunDirError
+from s3fuse.rundir import Process, locked, scope, secure_directory
+
+
+def test_a_directory_is_made_for_us_alone(tmp_path: Path) -> None:
+    path = secure_directory(tmp_path / "a" / "b")
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(RunDirError, match=f"{tmp_path} can be written by others"):
+        secure_directory(tmp_path)
+
+
+def test_a_link_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(RunDirError, match="is not a directory of yours"):
+        secure_directory(tmp_path / "link")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    with pytest.raises(RunDirError, match="is not a directory of yours"):
+        secure_directory(tmp_path)
+
+
+def test_a_batch_job_has_a_scope_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = scope(tmp_path)
+    assert scope(tmp_path) == plain
+    assert scope(tmp_path.parent) != plain
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    assert scope(tmp_path) != plain
+
+
+def test_a_process_is_not_mistaken_for_a_later_one() -> None:
+    me = Process.of(os.getpid())
+    assert me.handle is not None
+    assert Process(me.pid, me.started - 60).handle is None
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    assert Process(int(ended.stdout), 0.0).handle is None
+
+
+def test_children_find_the_owner_of_their_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(rundir.OWNER_VARIABLE, raising=False)
+    owner = rundir.current_owner()
+    assert owner.pid == os.getpid()
+    code = "from s3fuse.rundir import current_owner; print(current_owner().pid)"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(child.stdout) == os.getpid()
+
+
+def test_an_owner_that_is_no_ancestor_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As when a batch job on another node inherits the environment.
+    started = psutil.Process().create_time()
+    monkeypatch.setenv(rundir.OWNER_VARIABLE, f"{2**22 + 1}:{started:.2f}")
+    assert rundir.current_owner().pid == os.getpid()
+
+
+def test_a_lock_excludes_others_until_it_is_free(tmp_path: Path) -> None:
+    with locked(tmp_path) as held:
+        assert held
+        with locked(tmp_path, wait=False) as again:
+            assert not again
+    with locked(tmp_path, wait=False) as held:
+        assert held

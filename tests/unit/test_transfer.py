@@ -1,0 +1,84 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from conftest import Bucket
+from s3fuse import transfer
+from s3fuse.errors import BucketNotFound, ObjectChanged, PublishError
+from s3fuse.store import Store
+from s3fuse.urls import S3Url
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 2 * transfer.PART_SIZE + 1])
+def test_published_and_copied_back_whole(
+    store: Store, bucket: Bucket, tmp_path: Path, size: int
+) -> None:
+    content = os.urandom(size)
+    (tmp_path / "up").write_bytes(content)
+    url = bucket.url.child("a/b c.bin")
+    info = transfer.publish(store, tmp_path / "up", url)
+    assert info.size == size
+    assert (bucket.folder / "a/b c.bin").read_bytes() == content
+    transfer.download(store, url, info, tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == content
+    assert (tmp_path / "down").stat().st_mtime == info.mtime
+    assert sorted(os.listdir(tmp_path)) == ["down", "up"]
+
+
+def test_a_copy_of_a_replaced_object_does_not_appear(
+    store: Store, bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.write("x", "old")
+    url = bucket.url.child("x")
+    planned = store.head(url)
+    assert planned is not None
+    bucket.write("x", "new")
+    with pytest.raises(ObjectChanged, match=f"{url} was replaced"):
+        transfer.download(store, url, planned, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_what_was_sent_is_noticed(
+    store: Store, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    path.write_text("right")
+    upload = store.filesystem.put_file
+
+    def damage(local: str, remote: str, **options: object) -> None:
+        upload(local, remote, **options)
+        bucket.write("x", "wrong")
+
+    monkeypatch.setattr(store.filesystem, "put_file", damage)
+    with pytest.raises(PublishError, match="differs from what was uploaded"):
+        transfer.publish(store, path, bucket.url.child("x"))
+
+
+def test_a_folder_goes_and_comes_whole(store: Store, bucket: Bucket, tmp_path: Path) -> None:
+    folder = bucket.url.child("out/")
+    source = tmp_path / "source"
+    for name in ("a.nc", "deep/b.nc", "deep/er/c.nc"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    (source / transfer.TIMESTAMP_FILE).touch()
+    bucket.write("out/stale.nc", "from the run before")
+    bucket.write("outside.nc", "not ours")
+    transfer.publish_folder(store, source, folder)
+    assert bucket.keys() == ["out/a.nc", "out/deep/b.nc", "out/deep/er/c.nc", "outside.nc"]
+    infos = store.list(folder, recursive=True).objects.values()
+    transfer.download_folder(store, folder, infos, tmp_path / "back")
+    assert (tmp_path / "back/deep/er/c.nc").read_text() == "deep/er/c.nc"
+    assert sorted(os.listdir(tmp_path)) == ["back", "source"]
+
+
+def test_an_empty_folder_cannot_be_published(store: Store, bucket: Bucket, tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match="empty folder cannot be stored"):
+        transfer.publish_folder(store, tmp_path, bucket.url.child("out/"))
+
+
+def test_a_missing_bucket_is_never_made(store: Store, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(BucketNotFound, match="no bucket s3://not-there"):
+        transfer.publish(store, tmp_path / "x", S3Url("not-there", "x"))
+    assert not (data / "not-there").exists()
