@@ -157,13 +157,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         if self._is_about_to_be_replaced():
             self.provider.superseded.add(self.url)
             return
+        is_object = self._info() is not None
         self.provider.known.pop(self.url, None)
         self.provider.created.discard(self.url)
-        if not self.url.is_folder:
-            self.provider.store.remove(self.url)
-            if not self._has_objects():
-                return
-        self.provider.store.remove(self.url.child(""))
+        self.provider.store.remove(self.url if is_object else self.url.child(""))
 
     def cleanup(self) -> None:
         """Nothing but the local path remains, and Snakemake removes that."""

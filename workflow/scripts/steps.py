@@ -120,12 +120,16 @@ def annual_mean(cube: Cube) -> Cube:
     kept = np.array([covered[year] >= enough for year in years])
     cube, lengths, years = select(cube, "time", kept), lengths[kept], years[kept]
 
-    keywords = {}
-    if any(np.ptp(lengths[years == year]) > 0 for year in np.unique(years)):
-        shape = [1] * cube.ndim
-        shape[dimension] = -1
-        keywords["weights"] = np.broadcast_to(lengths.reshape(shape), cube.shape)
-    result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
+    if len(np.unique(years)) == len(years):
+        # Annual already: Iris would take seconds to average single values.
+        result = cube.copy()
+    else:
+        keywords = {}
+        if any(np.ptp(lengths[years == year]) > 0 for year in np.unique(years)):
+            shape = [1] * cube.ndim
+            shape[dimension] = -1
+            keywords["weights"] = np.broadcast_to(lengths.reshape(shape), cube.shape)
+        result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
     result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time", comments="annual"))
     if result.coords("time", dim_coords=False):
         iris.util.promote_aux_coord_to_dim_coord(result, "time")

@@ -1,0 +1,91 @@
+"""The real workflow on real data, run once and looked at by many tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import iris_sample_data
+import pytest
+import yaml
+
+from conftest import ROOT, Bucket, make_bucket, snakemake
+from s3fuse.server import Server
+
+SAMPLES = Path(iris_sample_data.path)
+DATA = [
+    "A1B_north_america.nc",
+    "E1_north_america.nc",
+    "pre-industrial.pp",
+    "A1B.2098.pp",
+    "E1.2098.pp",
+    "UM",
+]
+
+
+def demo_config(inputs: str, results: str) -> dict[str, object]:
+    """The configuration of the demo, for other places."""
+    text = (ROOT / "config/config.yaml").read_text()
+    text = text.replace("s3://climate-data", inputs).replace("s3://climate-results", results)
+    config = yaml.safe_load(text)
+    assert isinstance(config, dict)
+    return config
+
+
+@dataclass
+class Project:
+    """A working directory with a configuration of its own, and a store to use."""
+
+    workdir: Path
+    environment: dict[str, str]
+
+    def configure(self, config: dict[str, object]) -> None:
+        (self.workdir / "config").mkdir(parents=True, exist_ok=True)
+        (self.workdir / "config/config.yaml").write_text(yaml.safe_dump(config))
+
+    def snakemake(
+        self, *arguments: str, timeout: float = 240, profile: str | None = "profiles/s3"
+    ) -> subprocess.CompletedProcess[str]:
+        words = [*arguments]
+        if "--snakefile" not in words:
+            words += ["--snakefile", ROOT / "Snakefile"]
+        if profile:
+            words += ["--profile", ROOT / profile]
+        return snakemake(self.workdir, *words, environment=self.environment, timeout=timeout)
+
+
+@dataclass
+class Demo:
+    """The demo after its first run."""
+
+    project: Project
+    inputs: Bucket
+    results: Bucket
+    first: subprocess.CompletedProcess[str]
+
+    @property
+    def config(self) -> dict[str, object]:
+        return demo_config(str(self.inputs.url), str(self.results.url))
+
+    def elsewhere(self, workdir: Path) -> Project:
+        """As from a fresh clone: the same buckets, and nothing local."""
+        project = Project(workdir, self.project.environment)
+        project.configure(self.config)
+        return project
+
+
+@pytest.fixture(scope="session")
+def demo(server: Server, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """Run the demo on buckets, once."""
+    inputs, results = make_bucket(data, "inputs"), make_bucket(data, "results")
+    for name in DATA:
+        copy = shutil.copytree if (SAMPLES / name).is_dir() else shutil.copy
+        copy(SAMPLES / name, inputs.folder / name)
+    project = Project(tmp_path_factory.mktemp("demo"), server.environment)
+    made = Demo(project, inputs, results, subprocess.CompletedProcess([], 1))
+    project.configure(made.config)
+    made.first = project.snakemake()
+    assert made.first.returncode == 0, made.first.stderr
+    return made

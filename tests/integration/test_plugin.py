@@ -1,0 +1,245 @@
+"""The plugin as Snakemake's own test suite for storage plugins sees it, and beyond."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
+from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase
+from snakemake_interface_storage_plugins.tests import TestStorageBase
+
+from conftest import Bucket, mounted
+from s3fuse.errors import ObjectNotFound, QueryError
+from s3fuse.server import Server
+from snakemake_storage_plugin_s3fuse import StorageObject, StorageProvider, StorageProviderSettings
+from snakemake_storage_plugin_s3fuse.errors import StorageError
+
+
+class SuiteOfSnakemake(TestStorageBase):
+    __test__ = False
+    files_only = False
+
+    @pytest.fixture(autouse=True)
+    def _server(self, server: Server, bucket: Bucket) -> None:
+        self.server, self.bucket = server, bucket
+
+    def get_query(self, tmp_path: Path) -> str:
+        return f"s3://{self.bucket.name}/folder/{uuid.uuid4()}.txt"
+
+    def get_query_not_existing(self, tmp_path: Path) -> str:
+        return f"s3://{self.bucket.name}/folder/not-there.txt"
+
+    def get_storage_provider_cls(self) -> type[StorageProviderBase]:
+        return StorageProvider
+
+
+class TestCopying(SuiteOfSnakemake):
+    __test__ = True
+
+    def get_storage_provider_settings(self) -> StorageProviderSettingsBase:
+        return settings(self.server)
+
+
+class TestMounting(SuiteOfSnakemake):
+    __test__ = True
+    # A folder without a slash at its end is copied whatever the setting says.
+
+    def get_storage_provider_settings(self) -> StorageProviderSettingsBase:
+        return settings(self.server, access="mount")
+
+    @pytest.fixture(autouse=True)
+    def _unmount(self, tmp_path: Path):  # type: ignore[no-untyped-def]
+        yield
+        self._get_provider(tmp_path).mounts.unmount()
+
+
+def settings(server: Server, **more: object) -> StorageProviderSettings:
+    return StorageProviderSettings(
+        endpoint_url=server.endpoint_url,
+        region="us-east-1",
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def provide(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def make(**more: object) -> StorageProvider:
+        provider = StorageProvider(
+            local_prefix=Path("local/s3"),
+            logger=logging.getLogger("test"),
+            settings=settings(server, **more),
+        )
+        made.append(provider)
+        return provider
+
+    yield make
+    for provider in made:
+        provider.mounts.unmount()
+
+
+def object_of(provider: StorageProvider, query: object) -> StorageObject:
+    made = provider.object(str(query))
+    assert isinstance(made, StorageObject)
+    return made
+
+
+def test_large_inputs_are_linked_and_small_ones_copied(provide, bucket: Bucket) -> None:  # type: ignore[no-untyped-def]
+    bucket.write("large.nc", b"x" * 2000)
+    bucket.write("small.nc", b"x" * 1999)
+    provider = provide(copy_below=2000)
+    large = object_of(provider, bucket.url.child("large.nc"))
+    small = object_of(provider, bucket.url.child("small.nc"))
+    for each in (large, small):
+        each.retrieve_object()
+        assert each.local_path().stat().st_size == each.size()
+        assert int(each.local_path().lstat().st_mtime) == each.mtime()
+    assert large.local_path().is_symlink()
+    assert large.local_footprint() == 0
+    assert not small.local_path().is_symlink()
+    assert small.local_footprint() == 1999
+    provider.unmount()
+    assert not os.path.lexists(large.local_path())
+    assert small.local_path().exists()
+
+
+def test_a_folder_and_a_bucket_are_links_too(provide, bucket: Bucket) -> None:  # type: ignore[no-untyped-def]
+    bucket.write("tas/1990.nc", "1990")
+    bucket.write("tas/deep/1991.nc", "1991")
+    provider = provide(access="mount")
+    folder = object_of(provider, bucket.url.child("tas/"))
+    whole = object_of(provider, bucket.url)
+    inside = object_of(provider, bucket.url.child("tas/1990.nc"))
+    for each in (folder, whole, inside):
+        assert each.exists()
+        each.retrieve_object()
+        assert each.local_path().is_symlink()
+    assert (folder.local_path() / "deep/1991.nc").read_text() == "1991"
+    assert (whole.local_path() / "tas/1990.nc").read_text() == "1990"
+    assert whole.mtime() == 0
+    assert whole.size() == whole.local_footprint() == 0
+    assert folder.mtime() == inside.mtime()
+
+
+def test_a_folder_is_copied_when_asked(provide, bucket: Bucket) -> None:  # type: ignore[no-untyped-def]
+    for number in range(50):
+        bucket.write(f"tas/{number}.nc", str(number))
+    folder = object_of(provide(access="copy"), bucket.url.child("tas/"))
+    folder.retrieve_object()
+    assert {path.name for path in folder.local_path().iterdir()} == {f"{n}.nc" for n in range(50)}
+    assert mounted() == []
+
+
+@pytest.mark.parametrize("missing", ["s3fs", "fusermount"])
+def test_without_fuse_inputs_are_copied_and_that_is_said_once(  # type: ignore[no-untyped-def]
+    provide, bucket: Bucket, tmp_path, monkeypatch, caplog, missing: str
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if missing == "fusermount":
+        (programs / "s3fs").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(programs))
+    bucket.write("a.nc", b"x" * 3000)
+    bucket.write("b.nc", b"x" * 3000)
+    caplog.set_level(logging.WARNING)
+    provider = provide(copy_below=1)
+    for name in ("a.nc", "b.nc"):
+        each = object_of(provider, bucket.url.child(name))
+        assert each.local_footprint() == 3000
+        each.retrieve_object()
+        assert not each.local_path().is_symlink()
+    assert caplog.text.count("copied instead of mounted") == 1
+    assert missing in caplog.text
+    object_of(provider, bucket.url).retrieve_object()
+
+
+def test_mounting_by_force_fails_without_fuse(provide, bucket, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bucket.write("a.nc", "x")
+    with pytest.raises(Exception, match="Set access to auto or copy"):
+        object_of(provide(access="mount"), bucket.url.child("a.nc")).retrieve_object()
+
+
+def test_missing_inputs_and_buckets_as_outputs_are_refused(provide, bucket: Bucket) -> None:  # type: ignore[no-untyped-def]
+    provider = provide()
+    with pytest.raises(ObjectNotFound, match=f"{bucket.url}/x.nc is not in the bucket"):
+        object_of(provider, bucket.url.child("x.nc")).retrieve_object()
+    with pytest.raises(QueryError, match="whole bucket and cannot be an output"):
+        object_of(provider, bucket.url).store_object()
+
+
+def test_wildcards_are_found_in_objects_and_folders(provide, bucket: Bucket) -> None:  # type: ignore[no-untyped-def]
+    import snakemake.api  # noqa: F401  (first: the modules import each other)
+    from snakemake.io import glob_wildcards
+    from snakemake.storage import flag_with_storage_object
+
+    for key in ("tas/a_1.nc", "tas/b_2.nc", "tas/b_2.txt", "pr/c_3.nc"):
+        bucket.write(key, "x")
+    provider = provide()
+
+    def found(pattern: str):  # type: ignore[no-untyped-def]
+        query = f"s3://{bucket.name}/{pattern}"
+        return glob_wildcards(flag_with_storage_object(query, provider.object(query)))
+
+    assert found("tas/{name}_{number}.nc") == (["a", "b"], ["1", "2"])
+    assert sorted(found("{variable}/c_{n}.nc").variable) == ["pr"]
+    assert sorted(found("{variable}/").variable) == ["pr", "tas"]
+    with pytest.raises(StorageError, match="is a wildcard, and buckets are not searched"):
+        object_of(provider, "s3://{bucket}/x").list_candidate_matches()
+
+
+@pytest.mark.parametrize(
+    ("query", "valid"),
+    [
+        ("s3://data/{year}.nc", True),
+        ("s3://data/{year,[0-9]{4}}/", True),
+        (r"s3://{bucket,[^/]+}", True),
+        ("s3://data/../{year}.nc", False),
+        ("data/x.nc", False),
+        ("s3://k:secret@data/x", False),
+    ],
+)
+def test_queries_are_judged_with_their_wildcards(query: str, valid: bool) -> None:
+    result = StorageProvider.is_valid_query(query)
+    assert bool(result) is valid
+    assert "secret" not in str(result)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"access": "fly"}, "access is 'fly'; it must be one of auto, mount, copy"),
+        ({"copy_below": "many"}, "copy_below is 'many'; write bytes"),
+        ({"retries": 0}, "retries is 0"),
+        ({"endpoint_url": "localhost"}, "'localhost' is no URL"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, setting: dict[str, object], sentence: str) -> None:
+    with pytest.raises(StorageError, match=sentence):
+        StorageProvider(
+            local_prefix=tmp_path,
+            logger=logging.getLogger("test"),
+            settings=StorageProviderSettings(**setting),  # type: ignore[arg-type]
+        )
+
+
+def test_secrets_leave_the_fields_that_snakemake_writes_into_command_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SNAKEMAKE_STORAGE_S3FUSE_SECRET_KEY", raising=False)
+    monkeypatch.delenv("SNAKEMAKE_STORAGE_S3FUSE_ACCESS_KEY", raising=False)
+    made = StorageProviderSettings(access_key="AKIA", secret_key="hush")
+    assert "hush" not in repr(made)
+    assert (made.access_key, made.secret_key) == (None, None)
+    assert os.environ["SNAKEMAKE_STORAGE_S3FUSE_SECRET_KEY"] == "hush"
+    assert made.connection().secret_key == "hush"
+    made.secret_key = "from a storage block"
+    assert made.connection().secret_key == "from a storage block"

@@ -1,0 +1,174 @@
+"""The workflow of the demo, end to end."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import iris
+import numpy as np
+import pytest
+
+from conftest import ROOT, daemons, make_bucket, mounted, output_of
+from integration.conftest import SAMPLES, Demo, Project, demo_config
+
+DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
+STEPS = ["annual_mean", "anomaly", "climatology", "series"]
+RESULTS = sorted(
+    [f"{step}/{dataset}.nc" for step in STEPS for dataset in DATASETS]
+    + [f"figures/map_{dataset}.png" for dataset in DATASETS]
+    + ["figures/series.png"]
+)
+
+
+def jobs_of(text: str) -> dict[str, int]:
+    """The table of jobs that Snakemake prints first."""
+    table = text.split("Job stats:")[1].split("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def assert_nothing_left() -> None:
+    assert mounted() == []
+    assert [name for name in daemons() if name.startswith("s3fs")] == []
+
+
+def test_every_result_is_in_the_bucket_and_nothing_is_left(demo: Demo) -> None:
+    assert demo.results.keys() == RESULTS
+    assert_nothing_left()
+    assert not list((demo.project.workdir / ".snakemake/storage").rglob("*.nc"))
+
+
+def test_large_files_were_mounted_and_the_bucket_only_once(demo: Demo) -> None:
+    log = output_of(demo.first)
+    assert log.count(f"Mounted {demo.inputs.url} read-only.") == 1
+    assert log.count(f"Unmounted {demo.inputs.url}.") == 1
+    assert f"Mounted {demo.results.url}" not in log
+
+
+def test_results_equal_those_of_a_run_on_local_folders(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = Project(tmp_path, {})
+    config = demo_config(str(SAMPLES), "results")
+    local.configure(config)
+    run = local.snakemake()
+    assert run.returncode == 0, run.stderr
+    assert "Mounted" not in output_of(run)
+    for name in RESULTS:
+        ours, theirs = demo.results.folder / name, tmp_path / "results" / name
+        if name.endswith(".png"):
+            assert theirs.stat().st_size > 10_000
+            continue
+        (from_bucket,), (from_disk,) = iris.load(ours), iris.load(theirs)
+        for cube in (from_bucket, from_disk):
+            cube.attributes.pop("history", None)
+        assert from_bucket.metadata == from_disk.metadata, name
+        assert from_bucket.coords() == from_disk.coords(), name
+        assert from_bucket.dtype == from_disk.dtype, name
+        np.testing.assert_array_equal(from_bucket.data, from_disk.data, err_msg=name)
+        assert np.ma.is_masked(from_bucket.data) == np.ma.is_masked(from_disk.data)
+    # Without a server, nothing of S3 is needed for a dry run either.
+    assert "Nothing to be done" in output_of(local.snakemake("--dry-run"))
+
+
+def test_nothing_to_be_done_mounts_nothing(demo: Demo) -> None:
+    run = demo.project.snakemake()
+    assert run.returncode == 0
+    assert "Nothing to be done" in output_of(run)
+    assert "Mounted" not in output_of(run)
+
+
+def test_a_fresh_clone_finds_the_results(demo: Demo, tmp_path: Path) -> None:
+    clone = demo.elsewhere(tmp_path)
+    run = clone.snakemake()
+    assert run.returncode == 0
+    assert "Nothing to be done" in output_of(run)
+    assert "Mounted" not in output_of(run)
+
+
+def test_a_dry_run_is_exact_without_any_mount(demo: Demo, data: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path, demo.project.environment)
+    project.configure(demo_config(str(demo.inputs.url), str(make_bucket(data, "results").url)))
+    run = project.snakemake("--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert jobs_of(output_of(run)) == {
+        "mount": 1,
+        "annual_mean": 5,
+        "climatology": 5,
+        "anomaly": 5,
+        "series": 5,
+        "map_figure": 5,
+        "series_figure": 1,
+        "all": 1,
+    }
+    assert "Mounted" not in output_of(run)
+    assert not list(tmp_path.rglob("@folder"))
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize("clone", [False, True], ids=["same directory", "fresh clone"])
+def test_one_missing_output_runs_what_needs_it_and_no_more(
+    demo: Demo, data: Path, tmp_path: Path, clone: bool
+) -> None:
+    # On a copy of the results, as other tests look at them too.
+    results = make_bucket(data, "results")
+    shutil.copytree(demo.results.folder, results.folder, dirs_exist_ok=True)
+    project = Project(tmp_path, demo.project.environment)
+    project.configure(demo_config(str(demo.inputs.url), str(results.url)))
+    if not clone:
+        shutil.copytree(demo.project.workdir / ".snakemake", tmp_path / ".snakemake")
+    (results.folder / "annual_mean/e1.nc").unlink()
+    run = project.snakemake(f".snakemake/storage/s3/{results.name}/annual_mean/e1.nc")
+    assert run.returncode == 0, run.stderr
+    assert jobs_of(output_of(run)) == {"mount": 1, "annual_mean": 1}
+    assert (results.folder / "annual_mean/e1.nc").exists()
+    # What depends on it follows, and nothing else; the bucket is not needed again.
+    run = project.snakemake("--dry-run")
+    assert jobs_of(output_of(run)) == {
+        "climatology": 1,
+        "anomaly": 1,
+        "series": 1,
+        "map_figure": 1,
+        "series_figure": 1,
+        "all": 1,
+    }
+    assert_nothing_left()
+
+
+def test_the_report_shows_every_figure_with_its_caption(demo: Demo, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    run = demo.project.snakemake("--report", str(page))
+    assert run.returncode == 0, run.stderr
+    text = page.read_text()
+    for dataset in DATASETS:
+        assert f"map_{dataset}.png" in text
+    assert "weighted by the area of the grid cells" in text
+    assert_nothing_left()
+
+
+def test_it_starts_from_the_inner_snakefile_too(demo: Demo) -> None:
+    run = demo.project.snakemake("--snakefile", str(ROOT / "workflow/Snakefile"), "--dry-run")
+    assert "Nothing to be done" in output_of(run), run.stderr
+
+
+@pytest.mark.parametrize("access", ["mount", "copy"])
+def test_either_access_gives_the_same(
+    demo: Demo, data: Path, tmp_path: Path, access: str
+) -> None:
+    results = make_bucket(data, "results")
+    config = demo_config(str(demo.inputs.url), str(results.url))
+    config["datasets"] = {
+        name: entry
+        for name, entry in config["datasets"].items()  # type: ignore[attr-defined]
+        if name in ("e1", "e1_global")
+    }
+    project = Project(tmp_path, demo.project.environment)
+    project.configure(config)
+    run = project.snakemake("--storage-s3fuse-access", access)
+    assert run.returncode == 0, run.stderr
+    assert (f"Mounted {demo.inputs.url}" in output_of(run)) == (access == "mount")
+    for name in ("anomaly/e1.nc", "anomaly/e1_global.nc"):
+        (ours,), (first,) = iris.load(results.folder / name), iris.load(demo.results.folder / name)
+        np.testing.assert_array_equal(ours.data, first.data)
+    assert_nothing_left()
