@@ -67,15 +67,13 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *, read_only: bool = False) -> Iterator[Server]:
+def serving(folder: Path) -> Iterator[Server]:
     """Serve a folder while the context lasts; its subfolders are the buckets.
 
     Parameters
     ----------
     folder : Path
         What to serve.
-    read_only : bool
-        Refuse to change anything.
 
     Raises
     ------
@@ -92,8 +90,6 @@ def serving(folder: Path, *, read_only: bool = False) -> Iterator[Server]:
     command = [rclone, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull]
     # The folder may change beside the server.
     command += ["--dir-cache-time", "0s"]
-    if read_only:
-        command.append("--read-only")
     process = subprocess.Popen(
         [*command, "--", str(folder)],
         # A list in CSV, as rclone reads it; not an argument, which all can see.

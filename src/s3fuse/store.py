@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
 #: Seconds within which a bucket must answer the first request to it.
-FIRST_ANSWER = 15.0
+FIRST_ANSWER = 10.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ class Store:
         self.connection = connection
         self._lock = threading.Lock()
         self._checked: set[str] = set()
+        self._unreachable: EndpointError | None = None
 
     @cached_property
     def filesystem(self) -> S3FileSystem:
@@ -118,11 +118,19 @@ class Store:
         with self._lock:
             if bucket in self._checked:
                 return
+            if self._unreachable:
+                # Thousands of objects may be asked for; one wait is enough.
+                raise self._unreachable
             # Who may read an object may still be forbidden to list its bucket.
-            with suppress(AccessDenied):
+            try:
                 self.call(
                     "list_objects_v2", S3Url(bucket), "list", timeout=FIRST_ANSWER, MaxKeys=1
                 )
+            except AccessDenied:
+                pass
+            except EndpointError as error:
+                self._unreachable = error
+                raise
             self._checked.add(bucket)
 
     def head(self, url: S3Url) -> ObjectInfo | None:

@@ -18,7 +18,9 @@ class StorageError(WorkflowError):
     traceback, which ``snakemake --verbose`` shows.
     """
 
-    __traceback__ = None
+    # What raises an exception cannot be kept from noting the stack in it, so
+    # the name is hidden behind one that forgets.
+    __traceback__ = property(lambda self: None, lambda self, stack: None)  # type: ignore[assignment]
 
 
 @contextmanager

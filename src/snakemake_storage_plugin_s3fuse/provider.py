@@ -27,6 +27,7 @@ from s3fuse.store import ObjectInfo, Store
 from s3fuse.transfer import CONCURRENCY
 from s3fuse.urls import S3Url, redacted
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
+from snakemake_storage_plugin_s3fuse.insides import Insides
 from snakemake_storage_plugin_s3fuse.settings import StorageProviderSettings, parse_size
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class StorageProvider(StorageProviderBase):
             )
             self.mounts.sweep()
         self.snapshot = Snapshot(self.store)
+        self.insides = Insides()
         #: Objects that this process has put here or into the bucket.
         self.known: dict[S3Url, ObjectInfo] = {}
         #: Objects that a job of this process is about to replace.

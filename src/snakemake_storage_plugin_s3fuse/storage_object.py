@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_storage_plugins.common import Operation
 from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, get_constant_prefix
@@ -38,6 +38,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     def __post_init__(self) -> None:
         self.url = S3Url.split(self.query)
+        self._file: Any = None
 
     # What Snakemake asks while it plans.
 
@@ -219,18 +220,23 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     # Where the answers come from.
 
     @property
+    def _iofile(self) -> Any:
+        """The file of a rule that this is; Snakemake sets it on patterns, not on their instances."""
+        return self._file
+
+    @_iofile.setter
+    def _iofile(self, file: Any) -> None:
+        self._file = file
+        self.provider.insides.learn(file)
+
+    @property
     def _is_planning(self) -> bool:
-        """Whether Snakemake still builds its graph: until then it caches what files it saw."""
-        rule = getattr(getattr(self, "_iofile", None), "rule", None)
-        return rule is not None and bool(rule.workflow.iocache.active)
+        return self.provider.insides.is_planning
 
     def _is_about_to_be_replaced(self) -> bool:
         """Tell the removal before a job from one that is meant."""
-        file = getattr(self, "_iofile", None)
-        if file is None or file.rule is None or "temp" in file.flags:
-            return False
-        # While planning, only `--delete-all-output` removes.
-        if self._is_planning:
+        # What is removed while Snakemake plans is meant: --delete-all-output.
+        if self._is_planning or not self.provider.insides.is_lasting_output(self.local_path()):
             return False
         # What this run published where there was nothing goes again when
         # another output of the same job could not be published.

@@ -11,6 +11,8 @@ rule annual_mean:
         constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
     log:
         "logs/annual_mean/{dataset}.log",
+    conda:
+        "../envs/iris.yaml"
     script:
         "../scripts/annual_mean.py"
 
@@ -24,6 +26,8 @@ rule climatology:
         baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
     log:
         "logs/climatology/{dataset}.log",
+    conda:
+        "../envs/iris.yaml"
     script:
         "../scripts/climatology.py"
 
@@ -36,6 +40,8 @@ rule anomaly:
         result("anomaly/{dataset}.nc"),
     log:
         "logs/anomaly/{dataset}.log",
+    conda:
+        "../envs/iris.yaml"
     script:
         "../scripts/anomaly.py"
 
@@ -47,5 +53,7 @@ rule series:
         result("series/{dataset}.nc"),
     log:
         "logs/series/{dataset}.log",
+    conda:
+        "../envs/iris.yaml"
     script:
         "../scripts/series.py"

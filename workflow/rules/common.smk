@@ -8,6 +8,7 @@ from jsonschema.exceptions import best_match
 
 from s3fuse.errors import S3FuseError
 from s3fuse.urls import S3Url
+from snakemake_interface_common.exceptions import WorkflowError
 
 
 def refuse(message):
@@ -28,22 +29,25 @@ def check_config():
         first, last = settings["baseline"]
         if first > last:
             refuse(f"datasets.{name}.baseline: {first} comes after {last}.")
+    try:
+        located(config["results"])
+    except S3FuseError as error:
+        refuse(f"results: {error}")
 
 
-check_config()
-
-DATASETS = config["datasets"]
 
 
 def located(location):
     """An S3 URL as a storage object; a local path as it is."""
     if "://" not in location:
         return local(location)
-    try:
-        S3Url.parse(location.replace("{", "").replace("}", ""))
-    except S3FuseError as error:
-        refuse(str(error))
+    S3Url.parse(location.replace("{part}", "any"))
     return storage.s3(location)
+
+
+check_config()
+
+DATASETS = config["datasets"]
 
 
 def result(path):
@@ -60,20 +64,30 @@ def all_of(dataset):
     """The files of a dataset: each as it is named, or all that its pattern finds."""
     found = []
     for pattern in DATASETS[dataset]["files"]:
-        if "*" not in pattern:
-            found.append(located(pattern))
-            continue
-        template = pattern.replace("*", "{part}") if pattern.count("*") == 1 else None
-        if template is None:
-            refuse(f"datasets.{dataset}.files: {pattern!r} may contain one '*', not more.")
-        parts = sorted(glob_wildcards(located(template)).part)
-        parts = [part for part in parts if "/" not in part]
-        if not parts:
-            refuse(
-                f"datasets.{dataset}.files: nothing matches {pattern!r}; check bucket and names."
-            )
-        found.extend(located(template.format(part=part)) for part in parts)
+        try:
+            found += matches(pattern)
+        except (LookupError, WorkflowError, S3FuseError) as error:
+            refuse(f"datasets.{dataset}.files: {error.args[0]}")
     return found
+
+
+def matches(pattern):
+    """The files that a pattern with at most one '*' stands for; at least one."""
+    before, star, after = pattern.partition("*")
+    if "*" in after:
+        raise LookupError(f"{pattern!r} may contain one '*', not more.")
+    if not star:
+        file = located(pattern)
+        if not exists(file):
+            place = "the bucket" if "://" in pattern else "its folder"
+            raise LookupError(f"{pattern} is not in {place}; check the name and its spelling.")
+        return [file]
+    parts = glob_wildcards(located(before + "{part}" + after)).part
+    # A '*' stands for part of a name, not for folders.
+    files = [before + part + after for part in sorted(parts) if "/" not in part]
+    if not files:
+        raise LookupError(f"nothing matches {pattern!r}; check the bucket and the names.")
+    return [located(file) for file in files]
 
 
 # Listed once: input functions are called for every job.
@@ -84,8 +98,22 @@ def files_of(wildcards):
     return FILES[wildcards.dataset]
 
 
+# Any whole bucket, as a folder.
+BUCKET = storage.s3("s3://{bucket}")
+
+
 def buckets_of(wildcards):
     """The buckets that a dataset lies in, to be mounted before it is read."""
     locations = DATASETS[wildcards.dataset]["files"]
     buckets = {S3Url.split(path).bucket for path in locations if "://" in path}
     return [ancient(storage.s3(f"s3://{bucket}")) for bucket in sorted(buckets)]
+
+
+def mount_bucket(bucket):
+    """Mount a bucket, and make the link that stands for it."""
+    BUCKET.flags["storage_object"].provider.object(f"s3://{bucket}").retrieve_object()
+
+
+def unmount_buckets():
+    """Unmount all that this run has mounted; wait for those who still read."""
+    BUCKET.flags["storage_object"].provider.unmount()

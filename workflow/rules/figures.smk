@@ -15,6 +15,8 @@ rule series_figure:
         datasets=list(DATASETS.values()),
     log:
         "logs/series_figure.log",
+    conda:
+        "../envs/iris.yaml"
     script:
         "../scripts/series_figure.py"
 
@@ -33,5 +35,7 @@ rule map_figure:
         title=lambda wildcards: DATASETS[wildcards.dataset]["title"],
     log:
         "logs/map_figure/{dataset}.log",
+    conda:
+        "../envs/iris.yaml"
     script:
         "../scripts/map_figure.py"
