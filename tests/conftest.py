@@ -42,7 +42,9 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def mounted() -> list[str]:
     """All s3fs mounts of this machine."""
-    return [line for line in Path("/proc/self/mounts").read_text().splitlines() if "fuse.s3fs" in line]
+    return [
+        line for line in Path("/proc/self/mounts").read_text().splitlines() if "fuse.s3fs" in line
+    ]
 
 
 def daemons() -> list[str]:

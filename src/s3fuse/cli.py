@@ -91,11 +91,18 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
 
 def _connection() -> Connection:
     """The connection that the environment of the plugin describes."""
-    values = {
-        name: os.environ.get(ENVIRONMENT_PREFIX + name.upper()) or None
-        for name in ("endpoint_url", "region", "access_key", "secret_key", "token")
-    }
-    return Connection(profile=os.environ.get("AWS_PROFILE"), **values)
+
+    def value(name: str) -> str | None:
+        return os.environ.get(ENVIRONMENT_PREFIX + name) or None
+
+    return Connection(
+        endpoint_url=value("ENDPOINT_URL"),
+        region=value("REGION"),
+        access_key=value("ACCESS_KEY"),
+        secret_key=value("SECRET_KEY"),
+        token=value("TOKEN"),
+        profile=os.environ.get("AWS_PROFILE"),
+    )
 
 
 def _bucket(url: str) -> str:

@@ -50,7 +50,8 @@ def require() -> None:
     """
     if not shutil.which("s3fs"):
         raise MountUnavailable(
-            "the command s3fs is missing (apt install s3fs, or conda install -c conda-forge s3fs-fuse)"
+            "the command s3fs is missing (apt install s3fs, "
+            "or conda install -c conda-forge s3fs-fuse)"
         )
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise MountUnavailable("/dev/fuse is missing or may not be used, as in most containers")

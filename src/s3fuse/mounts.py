@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import tenacity
@@ -392,7 +392,7 @@ def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes]) -> None:
         retry=tenacity.retry_if_exception_type(BlockingIOError),
         wait=tenacity.wait_fixed(0.02),
         stop=tenacity.stop_after_delay(READY_TIMEOUT),
-        retry_error_cls=_NotReady,
+        retry_error_callback=_not_ready,
     ):
         with attempt:
             if process.poll() is not None:
@@ -423,9 +423,8 @@ def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes]) -> None:
         raise MountError(f"it answered {answer[0]}")
 
 
-class _NotReady(MountError):
-    def __init__(self, _: object) -> None:
-        super().__init__(f"it was not there after {READY_TIMEOUT:.0f} s")
+def _not_ready(_: tenacity.RetryCallState) -> NoReturn:
+    raise MountError(f"it was not there after {READY_TIMEOUT:.0f} s")
 
 
 def _wait_for_daemon(mount: Mount) -> None:

@@ -138,7 +138,7 @@ class Placement:
             self._is_unavailable()
             return False
         newest = latest[-1].mtime if latest else None
-        _symlink(Path(url.below(mount.point)), path, newest)
+        _symlink(mount.point / url.key, path, newest)
         return True
 
     def _is_unavailable(self) -> bool:

@@ -116,7 +116,8 @@ def secure_directory(path: Path) -> Path:
         ) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise RunDirError(
-            f"{path} is not a directory of yours; remove it, or set another mount_root or cache_dir."
+            f"{path} is not a directory of yours; remove it, "
+            "or set another mount_root or cache_dir."
         )
     if status.st_mode & 0o022:
         raise RunDirError(

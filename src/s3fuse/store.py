@@ -123,9 +123,7 @@ class Store:
                 raise self._unreachable
             # Who may read an object may still be forbidden to list its bucket.
             try:
-                self.call(
-                    "list_objects_v2", S3Url(bucket), "list", timeout=FIRST_ANSWER, MaxKeys=1
-                )
+                self.call("list_objects_v2", S3Url(bucket), "list", timeout=FIRST_ANSWER, MaxKeys=1)
             except AccessDenied:
                 pass
             except EndpointError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from s3fuse.errors import QueryError
 
@@ -100,10 +99,6 @@ class S3Url:
         if self.is_folder:
             return f"{suffix.removesuffix('/')}/{FOLDER_LEAF}"
         return suffix
-
-    def below(self, mount_point: PurePosixPath) -> PurePosixPath:
-        """Where this is found when its bucket is mounted at `mount_point`."""
-        return mount_point / self.key
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.key}" if self.key else f"{SCHEME}{self.bucket}"

@@ -20,7 +20,7 @@ class StorageError(WorkflowError):
 
     # What raises an exception cannot be kept from noting the stack in it, so
     # the name is hidden behind one that forgets.
-    __traceback__ = property(lambda self: None, lambda self, stack: None)  # type: ignore[assignment]
+    __traceback__ = property(lambda self: None, lambda self, stack: None)
 
 
 @contextmanager

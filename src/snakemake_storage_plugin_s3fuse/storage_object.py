@@ -221,7 +221,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     @property
     def _iofile(self) -> Any:
-        """The file of a rule that this is; Snakemake sets it on patterns, not on their instances."""
+        """The file of a rule; Snakemake sets it on patterns, not on their instances."""
         return self._file
 
     @_iofile.setter

@@ -222,7 +222,9 @@ def test_queries_are_judged_with_their_wildcards(query: str, valid: bool) -> Non
         ({"endpoint_url": "localhost"}, "'localhost' is no URL"),
     ],
 )
-def test_wrong_settings_are_named(tmp_path: Path, setting: dict[str, object], sentence: str) -> None:
+def test_wrong_settings_are_named(
+    tmp_path: Path, setting: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(StorageError, match=sentence):
         StorageProvider(
             local_prefix=tmp_path,

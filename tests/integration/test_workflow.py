@@ -153,9 +153,7 @@ def test_it_starts_from_the_inner_snakefile_too(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("access", ["mount", "copy"])
-def test_either_access_gives_the_same(
-    demo: Demo, data: Path, tmp_path: Path, access: str
-) -> None:
+def test_either_access_gives_the_same(demo: Demo, data: Path, tmp_path: Path, access: str) -> None:
     results = make_bucket(data, "results")
     config = demo_config(str(demo.inputs.url), str(results.url))
     config["datasets"] = {

@@ -50,7 +50,9 @@ def test_a_process_is_not_mistaken_for_a_later_one() -> None:
     me = Process.of(os.getpid())
     assert me.handle is not None
     assert Process(me.pid, me.started - 60).handle is None
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
     assert Process(int(ended.stdout), 0.0).handle is None
 
 

@@ -67,7 +67,7 @@ def test_wrong_credentials_and_places_are_named(server: Server, bucket: Bucket) 
         ask(access_key="WRONG")
     with pytest.raises(CredentialsError, match=f"secret key used for {bucket.url}"):
         ask(secret_key="wrong")
-    with pytest.raises(EndpointError, match="http://127.0.0.1:9 cannot be reached"):
+    with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
         ask(endpoint_url="http://127.0.0.1:9")
     with pytest.raises(BucketNotFound, match="no bucket s3://not-there at http://127"):
         Store(server.connection).head(S3Url("not-there", "x"))

@@ -7,12 +7,12 @@ rule annual_mean:
         buckets=buckets_of,
     output:
         result("annual_mean/{dataset}.nc"),
-    params:
-        constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
     log:
         "logs/annual_mean/{dataset}.log",
     conda:
         "../envs/iris.yaml"
+    params:
+        constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
     script:
         "../scripts/annual_mean.py"
 
@@ -22,12 +22,12 @@ rule climatology:
         result("annual_mean/{dataset}.nc"),
     output:
         result("climatology/{dataset}.nc"),
-    params:
-        baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
     log:
         "logs/climatology/{dataset}.log",
     conda:
         "../envs/iris.yaml"
+    params:
+        baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
     script:
         "../scripts/climatology.py"
 

@@ -35,8 +35,6 @@ def check_config():
         refuse(f"results: {error}")
 
 
-
-
 def located(location):
     """An S3 URL as a storage object; a local path as it is."""
     if "://" not in location:
@@ -80,13 +78,17 @@ def matches(pattern):
         file = located(pattern)
         if not exists(file):
             place = "the bucket" if "://" in pattern else "its folder"
-            raise LookupError(f"{pattern} is not in {place}; check the name and its spelling.")
+            raise LookupError(
+                f"{pattern} is not in {place}; check the name and its spelling."
+            )
         return [file]
-    parts = glob_wildcards(located(before + "{part}" + after)).part
+    parts = glob_wildcards(located(f"{before}{{part}}{after}")).part
     # A '*' stands for part of a name, not for folders.
-    files = [before + part + after for part in sorted(parts) if "/" not in part]
+    files = [f"{before}{part}{after}" for part in sorted(parts) if "/" not in part]
     if not files:
-        raise LookupError(f"nothing matches {pattern!r}; check the bucket and the names.")
+        raise LookupError(
+            f"nothing matches {pattern!r}; check the bucket and the names."
+        )
     return [located(file) for file in files]
 
 

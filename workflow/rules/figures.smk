@@ -11,12 +11,12 @@ rule series_figure:
             category="Series",
             labels={"figure": "Area-weighted annual means"},
         ),
-    params:
-        datasets=list(DATASETS.values()),
     log:
         "logs/series_figure.log",
     conda:
         "../envs/iris.yaml"
+    params:
+        datasets=list(DATASETS.values()),
     script:
         "../scripts/series_figure.py"
 
@@ -31,11 +31,11 @@ rule map_figure:
             category="Maps",
             labels={"dataset": "{dataset}", "figure": "Anomaly"},
         ),
-    params:
-        title=lambda wildcards: DATASETS[wildcards.dataset]["title"],
     log:
         "logs/map_figure/{dataset}.log",
     conda:
         "../envs/iris.yaml"
+    params:
+        title=lambda wildcards: DATASETS[wildcards.dataset]["title"],
     script:
         "../scripts/map_figure.py"

@@ -9,9 +9,9 @@
 rule mount:
     output:
         local(directory(str(BUCKET))),
-    wildcard_constraints:
-        bucket="[^/]+",
     log:
         "logs/mount/{bucket}.log",
+    wildcard_constraints:
+        bucket="[^/]+",
     run:
         mount_bucket(wildcards.bucket)

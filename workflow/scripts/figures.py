@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from iris.cube import Cube
 from matplotlib.figure import Figure
+
 from steps import select
 
 matplotlib.use("Agg")

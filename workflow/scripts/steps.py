@@ -79,7 +79,7 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any]) -> Cube:
     merged = parts.merge().concatenate()
     if len(merged) != 1:
         raise DataError(
-            f"What matches {spec!r} in {_named(files)} does not fit into one cube but {len(merged)}: "
+            f"What matches {spec!r} in {_named(files)} fits into {len(merged)} cubes, not one: "
             f"{'; '.join(cube.summary(shorten=True) for cube in merged)}. Narrow the constraint."
         )
     cube = merged[0]
