@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,20 +75,34 @@ def store(server: Server) -> Store:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket of the server, and the folder that the server keeps it in."""
+    """A bucket of the server, and the folder that the server keeps it in.
+
+    It is written through the server, which remembers what its folders hold,
+    and may be read from the folder.
+    """
 
     name: str
     folder: Path
+    store: Store
 
     @property
     def url(self) -> S3Url:
         return S3Url(self.name)
 
     def write(self, key: str, content: bytes | str) -> Path:
-        path = self.folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
+        body = content.encode() if isinstance(content, str) else content
+        self.store.filesystem.pipe_file(f"{self.name}/{key}", body)
+        return self.folder / key
+
+    def upload(self, source: Path, key: str = "") -> None:
+        """Put a file there, or all files of a folder."""
+        files = [path for path in source.rglob("*") if path.is_file()] or [source]
+        for path in files:
+            inner = path.relative_to(source).as_posix() if path != source else ""
+            self.write("/".join(filter(None, (key, inner))), path.read_bytes())
+
+    def remove(self, key: str) -> None:
+        self.store.remove(self.url.child(key))
 
     def keys(self) -> list[str]:
         return sorted(
@@ -98,16 +112,25 @@ class Bucket:
         )
 
 
+MakeBucket = Callable[[], Bucket]
+
+
+@pytest.fixture(scope="session")
+def make_bucket(data: Path, store: Store) -> MakeBucket:
+    """Make new, empty buckets."""
+
+    def make() -> Bucket:
+        name = f"bucket-{uuid.uuid4().hex[:8]}"
+        store.call("create_bucket", S3Url(name), "create")
+        return Bucket(name, data / name, store)
+
+    return make
+
+
 @pytest.fixture
-def bucket(data: Path, server: Server) -> Bucket:
+def bucket(make_bucket: MakeBucket) -> Bucket:
     """A new, empty bucket."""
-    return make_bucket(data)
-
-
-def make_bucket(data: Path, prefix: str = "bucket") -> Bucket:
-    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
-    (data / name).mkdir()
-    return Bucket(name, data / name)
+    return make_bucket()
 
 
 def snakemake(

@@ -61,8 +61,8 @@ class Process:
 def current_owner() -> Process:
     """Find the process that this run's mounts belong to.
 
-    That is the process which first asked, for itself and for all that it
-    starts: Snakemake for its jobs.  A batch job on another node inherits the
+    That is the nearest one above us that has claimed them, such as Snakemake
+    for its jobs, or else this one.  A batch job on another node inherits the
     variable but not the process, and so owns what it mounts.
     """
     me = psutil.Process()
@@ -70,6 +70,12 @@ def current_owner() -> Process:
     for process in (me, *me.parents()):
         if str(process.pid) == pid and f"{process.create_time():.2f}" == started:
             return Process(process.pid, process.create_time())
+    return claim_ownership()
+
+
+def claim_ownership() -> Process:
+    """Let what this process and its children mount be this process's."""
+    me = psutil.Process()
     os.environ[OWNER_VARIABLE] = f"{me.pid}:{me.create_time():.2f}"
     return Process(me.pid, me.create_time())
 

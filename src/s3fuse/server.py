@@ -88,8 +88,6 @@ def serving(folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     access_key, secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
     command = [rclone, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull]
-    # The folder may change beside the server.
-    command += ["--dir-cache-time", "0s"]
     process = subprocess.Popen(
         [*command, "--", str(folder)],
         # A list in CSV, as rclone reads it; not an argument, which all can see.

@@ -10,6 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+from s3fuse.rundir import claim_ownership
+
 
 class Insides:
     """The running workflow, as far as it is known yet."""
@@ -20,8 +24,12 @@ class Insides:
     def learn(self, file: Any) -> None:
         """Take note of a file of a rule, which Snakemake ties to each object of a rule."""
         rule = getattr(file, "rule", None)
-        if rule is not None:
-            self.workflow = rule.workflow
+        if rule is None or self.workflow is rule.workflow:
+            return
+        self.workflow = rule.workflow
+        # What the jobs of a run mount is the run's, and outlives them.
+        if self.workflow.exec_mode is not ExecMode.SUBPROCESS:
+            claim_ownership()
 
     @property
     def is_planning(self) -> bool:

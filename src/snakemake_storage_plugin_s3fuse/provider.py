@@ -22,7 +22,6 @@ from snakemake_interface_storage_plugins.storage_provider import (
 from s3fuse.errors import QueryError
 from s3fuse.mounts import Mounts
 from s3fuse.placement import Placement
-from s3fuse.rundir import current_owner
 from s3fuse.snapshot import Snapshot
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.transfer import CONCURRENCY
@@ -61,8 +60,6 @@ class StorageProvider(StorageProviderBase):
                 settings.mount_options(),
             )
             self.mounts.sweep()
-        # What the jobs of this run mount is the run's, and outlives them.
-        current_owner()
         self.snapshot = Snapshot(self.store)
         self.insides = Insides()
         #: Objects that this process has put here or into the bucket.

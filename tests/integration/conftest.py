@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import iris_sample_data
 import pytest
 import yaml
 
-from conftest import ROOT, Bucket, make_bucket, snakemake
+from conftest import ROOT, Bucket, MakeBucket, snakemake
 from s3fuse.server import Server
 
 SAMPLES = Path(iris_sample_data.path)
@@ -77,12 +76,11 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(server: Server, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+def demo(server: Server, make_bucket: MakeBucket, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Run the demo on buckets, once."""
-    inputs, results = make_bucket(data, "inputs"), make_bucket(data, "results")
+    inputs, results = make_bucket(), make_bucket()
     for name in DATA:
-        copy = shutil.copytree if (SAMPLES / name).is_dir() else shutil.copy
-        copy(SAMPLES / name, inputs.folder / name)
+        inputs.upload(SAMPLES / name, name)
     project = Project(tmp_path_factory.mktemp("demo"), server.environment)
     made = Demo(project, inputs, results, subprocess.CompletedProcess([], 1))
     project.configure(made.config)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Bucket, daemons, make_bucket, mounted, output_of, snakemake
+from conftest import ROOT, Bucket, MakeBucket, daemons, mounted, output_of, snakemake
 from fault_proxy import Faults, proxied
 from integration.conftest import SAMPLES, Project
 from s3fuse.server import Server
@@ -49,11 +49,11 @@ def assert_no_traceback(text: str) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, bucket: Bucket, data: Path) -> Project:
+def project(tmp_path: Path, bucket: Bucket, make_bucket: MakeBucket) -> Project:
     """The real workflow with one small dataset."""
-    shutil.copy(SAMPLES / "pre-industrial.pp", bucket.folder)
+    bucket.upload(SAMPLES / "pre-industrial.pp", "pre-industrial.pp")
     project = Project(tmp_path, {})
-    results = make_bucket(data, "results")
+    results = make_bucket()
     project.configure(
         {
             "results": f"s3://{results.name}",

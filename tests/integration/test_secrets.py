@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -13,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from conftest import ROOT, Bucket, make_bucket, snakemake_command
+from conftest import ROOT, Bucket, MakeBucket, snakemake_command
 from integration.conftest import SAMPLES, demo_config
 from s3fuse.server import Server
 
@@ -37,10 +36,10 @@ class Watch(threading.Thread):
 
 @pytest.mark.parametrize("profile", [True, False], ids=["with the profile", "without"])
 def test_secrets_show_nowhere(
-    tmp_path: Path, data: Path, server: Server, bucket: Bucket, profile: bool
+    tmp_path: Path, make_bucket: MakeBucket, server: Server, bucket: Bucket, profile: bool
 ) -> None:
-    shutil.copy(SAMPLES / "pre-industrial.pp", bucket.folder)
-    results = make_bucket(data, "results")
+    bucket.upload(SAMPLES / "pre-industrial.pp", "pre-industrial.pp")
+    results = make_bucket()
     config = tmp_path / "config/config.yaml"
     config.parent.mkdir()
     text = demo_config(str(bucket.url), str(results.url))

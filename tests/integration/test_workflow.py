@@ -10,7 +10,7 @@ import iris
 import numpy as np
 import pytest
 
-from conftest import ROOT, daemons, make_bucket, mounted, output_of
+from conftest import ROOT, MakeBucket, daemons, mounted, output_of
 from integration.conftest import SAMPLES, Demo, Project, demo_config
 
 DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
@@ -87,9 +87,11 @@ def test_a_fresh_clone_finds_the_results(demo: Demo, tmp_path: Path) -> None:
     assert "Mounted" not in output_of(run)
 
 
-def test_a_dry_run_is_exact_without_any_mount(demo: Demo, data: Path, tmp_path: Path) -> None:
+def test_a_dry_run_is_exact_without_any_mount(
+    demo: Demo, make_bucket: MakeBucket, tmp_path: Path
+) -> None:
     project = Project(tmp_path, demo.project.environment)
-    project.configure(demo_config(str(demo.inputs.url), str(make_bucket(data, "results").url)))
+    project.configure(demo_config(str(demo.inputs.url), str(make_bucket().url)))
     run = project.snakemake("--dry-run")
     assert run.returncode == 0, run.stderr
     assert jobs_of(output_of(run)) == {
@@ -109,16 +111,16 @@ def test_a_dry_run_is_exact_without_any_mount(demo: Demo, data: Path, tmp_path: 
 
 @pytest.mark.parametrize("clone", [False, True], ids=["same directory", "fresh clone"])
 def test_one_missing_output_runs_what_needs_it_and_no_more(
-    demo: Demo, data: Path, tmp_path: Path, clone: bool
+    demo: Demo, make_bucket: MakeBucket, tmp_path: Path, clone: bool
 ) -> None:
     # On a copy of the results, as other tests look at them too.
-    results = make_bucket(data, "results")
-    shutil.copytree(demo.results.folder, results.folder, dirs_exist_ok=True)
+    results = make_bucket()
+    results.upload(demo.results.folder)
     project = Project(tmp_path, demo.project.environment)
     project.configure(demo_config(str(demo.inputs.url), str(results.url)))
     if not clone:
         shutil.copytree(demo.project.workdir / ".snakemake", tmp_path / ".snakemake")
-    (results.folder / "annual_mean/e1.nc").unlink()
+    results.remove("annual_mean/e1.nc")
     run = project.snakemake(f".snakemake/storage/s3/{results.name}/annual_mean/e1.nc")
     assert run.returncode == 0, run.stderr
     assert jobs_of(output_of(run)) == {"mount": 1, "annual_mean": 1}
@@ -153,8 +155,10 @@ def test_it_starts_from_the_inner_snakefile_too(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("access", ["mount", "copy"])
-def test_either_access_gives_the_same(demo: Demo, data: Path, tmp_path: Path, access: str) -> None:
-    results = make_bucket(data, "results")
+def test_either_access_gives_the_same(
+    demo: Demo, make_bucket: MakeBucket, tmp_path: Path, access: str
+) -> None:
+    results = make_bucket()
     config = demo_config(str(demo.inputs.url), str(results.url))
     config["datasets"] = {
         name: entry

@@ -61,10 +61,10 @@ def test_mounted_once_read_only_and_gone(made: Mounts, server: Server, bucket: B
 def test_a_fresh_mount_sees_what_an_old_one_has_forgotten_to_ask(
     made: Mounts, server: Server, bucket: Bucket
 ) -> None:
-    path = bucket.write("x", "old")
+    bucket.write("x", "old")
     old = made.mount(bucket.name, server.connection)
     assert (old.point / "x").stat().st_size == 3
-    path.write_text("newer")
+    bucket.write("x", "newer")
     assert (old.point / "x").stat().st_size == 3
     fresh = made.mount(bucket.name, server.connection, fresh=True)
     assert fresh.point != old.point

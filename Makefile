@@ -1,0 +1,40 @@
+# Everything a newcomer needs: `make demo`, `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+SNAKEFILES := Snakefile workflow tests/integration/small.smk
+
+.PHONY: demo test lint format system clean
+
+demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
+	@$(BIN)/python tools/demo.py
+
+test: $(VENV)/test.done system lint ## all checks and tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/test.done
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/snakefmt --check $(SNAKEFILES)
+	@$(BIN)/snakemake --lint --snakefile workflow/Snakefile --configfile tests/integration/lint.yaml
+
+format: $(VENV)/test.done ## put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/snakefmt $(SNAKEFILES)
+
+system: ## s3fs from the distribution, where it is missing
+	@tools/system_packages.sh
+
+# Made anew when the dependencies change.
+$(VENV)/%.done: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
+
+clean: ## remove what the demo and the tests made; buckets of the demo included
+	rm -rf .demo .snakemake logs results .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,105 @@
+"""The demo: real data in a bucket, through Iris, and results back in a bucket.
+
+Run by ``make demo``, which does the set-up first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import iris_sample_data
+
+from register_profile import registered_profile
+from s3fuse.errors import S3FuseError
+from s3fuse.server import Server, serving
+from s3fuse.store import Store
+from s3fuse.transfer import publish
+from s3fuse.urls import S3Url
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / ".demo"
+REPORT = DEMO / "report.html"
+INPUTS, RESULTS = "climate-data", "climate-results"
+SAMPLES = Path(iris_sample_data.path)
+#: Two emission scenarios, three years of the globe, and ten years of months.
+DATA = [
+    "A1B_north_america.nc",
+    "E1_north_america.nc",
+    "pre-industrial.pp",
+    "A1B.2098.pp",
+    "E1.2098.pp",
+    *sorted(f"UM/{path.name}" for path in (SAMPLES / "UM").glob("*.pp")),
+]
+
+
+def load_data(server: Server) -> int:
+    """Upload what is not in the bucket yet; return how many objects that was."""
+    store = Store(server.connection)
+    there = store.list(S3Url(INPUTS), recursive=True).objects
+    missing = [
+        name
+        for name in DATA
+        if name not in there or there[name].size != (SAMPLES / name).stat().st_size
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        uploads = [
+            pool.submit(publish, store, SAMPLES / name, S3Url(INPUTS, name)) for name in missing
+        ]
+        for upload in uploads:
+            upload.result()
+    return len(missing)
+
+
+def run(server: Server, *arguments: str) -> None:
+    """Run Snakemake in the root of the project; end with it where it fails."""
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    print(f"$ snakemake {' '.join(arguments)}", flush=True)
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **server.environment})
+    # Ctrl-C reaches Snakemake too, which then unmounts; wait for it.
+    with _interrupts_ignored():
+        status = process.wait()
+    if status:
+        raise SystemExit(status if status > 0 else 128 - status)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored():  # type: ignore[no-untyped-def]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def main() -> None:
+    """Serve, load, run, report, and say where everything is."""
+    warnings.filterwarnings("ignore")
+    for bucket in (INPUTS, RESULTS):
+        (DEMO / "data" / bucket).mkdir(parents=True, exist_ok=True)
+    profile = registered_profile()
+    with serving(DEMO / "data") as server:
+        print(f"An S3 server for this demo listens at {server.endpoint_url}.")
+        loaded = load_data(server)
+        print(f"s3://{INPUTS}: {len(DATA)} files of Iris sample data, {loaded} of them new.")
+        run(server, "--profile", profile)
+        run(server, "--profile", profile, "--report", str(REPORT), "--quiet", "all")
+    print(
+        f"""
+Results   s3://{RESULTS}, which the demo keeps in {DEMO.relative_to(ROOT)}/data/{RESULTS}
+Figure    {DEMO.relative_to(ROOT)}/data/{RESULTS}/figures/series.png
+Report    {REPORT.relative_to(ROOT)}, to be opened in a browser"""
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except S3FuseError as error:
+        sys.exit(f"demo: {error}")
