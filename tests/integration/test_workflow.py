@@ -23,7 +23,9 @@ RESULTS = sorted(
 
 
 def jobs_of(text: str) -> dict[str, int]:
-    """The table of jobs that Snakemake prints first."""
+    """The table of jobs that Snakemake prints first; empty when there is nothing to do."""
+    if "Nothing to be done" in text:
+        return {}
     table = text.split("Job stats:")[1].split("total")[0]
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 
@@ -174,3 +176,25 @@ def test_either_access_gives_the_same(
     (ours,), (first,) = iris.load(results.folder / name), iris.load(demo.results.folder / name)
     np.testing.assert_array_equal(ours.data, first.data)
     assert_nothing_left()
+
+
+def test_a_changed_setup_rule_neither_runs_nor_hides_what_is_missing(
+    demo: Demo, tmp_path: Path
+) -> None:
+    # Snakemake does not look at jobs behind one whose code has changed, and
+    # the setup rule stands before all others.
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
+    project = demo.elsewhere(tmp_path)
+    shutil.copytree(demo.project.workdir / ".snakemake", tmp_path / ".snakemake")
+    rule = tmp_path / "workflow/rules/mounts.smk"
+    text = rule.read_text()
+    rule.write_text(text.replace("(wildcards.bucket)", "(str(wildcards.bucket))"))
+    assert rule.read_text() != text
+    run = project.snakemake("--snakefile", "workflow/Snakefile", "--dry-run")
+    assert jobs_of(output_of(run)) == {}
+    demo_figure = demo.results.folder / "figures/map_e1.png"
+    picture = demo_figure.read_bytes()
+    demo.results.remove("figures/map_e1.png")
+    run = project.snakemake("--snakefile", "workflow/Snakefile", "--dry-run")
+    demo.results.write("figures/map_e1.png", picture)
+    assert jobs_of(output_of(run)) == {"map_figure": 1, "all": 1}

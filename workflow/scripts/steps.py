@@ -20,6 +20,11 @@ import numpy as np
 from iris.coords import CellMethod
 from iris.cube import Cube, CubeList
 
+# What will be the default: times to the microsecond, and attributes of the file
+# apart from those of its variables.
+iris.FUTURE.date_microseconds = True
+iris.FUTURE.save_split_attrs = True
+
 #: A year counts when its data covers this share of the best covered year.
 MIN_COVERAGE = 0.9
 
