@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk
 
-.PHONY: demo test lint format system clean
+.PHONY: demo test lint format docs system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
@@ -24,6 +24,9 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
+
+docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
+	@$(BIN)/python tools/settings_reference.py
 
 system: ## s3fs from the distribution, where it is missing
 	@tools/system_packages.sh
