@@ -17,10 +17,10 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs` from src/snakemake_storage_plugin_s3fuse/settings.py. -->
 
-Each may be given in the `storage` block of a Snakefile (`copy_below="32MiB"`), in a profile or on the
-command line (`storage-s3fuse-copy-below: 32MiB`, `--storage-s3fuse-copy-below 32MiB`), and those with a
-variable in the environment. Endpoint and credentials belong to whoever runs a workflow rather than to
-the workflow: put them into the profile or the environment.
+Each may be given in the `storage` block of a Snakefile (`copy_below="32MiB"`), in a profile
+(`storage-s3fuse-copy-below: 32MiB`), on the command line (`--storage-s3fuse-copy-below 32MiB`), and
+those with a variable in the environment. Endpoint and credentials belong to whoever runs a workflow
+rather than to the workflow: put them into the profile or the environment.
 
 | setting | meaning | default | variable |
 | --- | --- | --- | --- |

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import uuid
 from pathlib import Path
 
+import iris_sample_data
 import pytest
 from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
 from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase
 from snakemake_interface_storage_plugins.tests import TestStorageBase
 
-from conftest import Bucket, mounted
+from conftest import ROOT, Bucket, mounted, snakemake
 from s3fuse.errors import ObjectNotFound, QueryError
 from s3fuse.server import Server
 from snakemake_storage_plugin_s3fuse import StorageObject, StorageProvider, StorageProviderSettings
@@ -245,3 +247,15 @@ def test_secrets_leave_the_fields_that_snakemake_writes_into_command_lines(
     assert made.connection().secret_key == "hush"
     made.secret_key = "from a storage block"
     assert made.connection().secret_key == "from a storage block"
+
+
+def test_the_rule_of_the_readme_works(tmp_path: Path, server: Server, bucket: Bucket) -> None:
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    text = text.replace("my-bucket", bucket.name).replace("my-results", bucket.name)
+    (tmp_path / "Snakefile").write_text(text)
+    bucket.upload(Path(iris_sample_data.path) / "E1_north_america.nc", "tas/1990.nc")
+    target = f".snakemake/storage/s3/{bucket.name}/mean/1990.nc"
+    run = snakemake(tmp_path, target, "--cores", "1", environment=server.environment)
+    assert run.returncode == 0, run.stderr
+    assert bucket.keys() == ["mean/1990.nc", "tas/1990.nc"]
+    assert mounted() == []
