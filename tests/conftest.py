@@ -41,19 +41,22 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def mounted() -> list[str]:
-    """All s3fs mounts of this machine."""
-    return [
-        line for line in Path("/proc/self/mounts").read_text().splitlines() if "fuse.s3fs" in line
-    ]
+    """The s3fs mounts that tests made; whatever else this machine has mounted is not ours."""
+    table = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in table if "fuse.s3fs" in line and _is_of_tests(line)]
 
 
 def daemons() -> list[str]:
-    """All daemons that this process or those it started have left running."""
+    """The s3fs and rclone processes that tests have left running."""
     found = []
     for process in psutil.process_iter(["name", "status", "cmdline"]):
         if process.info["name"] in ("s3fs", "rclone") and process.info["status"] != "zombie":
             found.append(" ".join(process.info["cmdline"] or ()))
-    return found
+    return [line for line in found if _is_of_tests(line)]
+
+
+def _is_of_tests(line: str) -> bool:
+    return str(Path(os.environ["XDG_RUNTIME_DIR"]).parent.parent) in line
 
 
 @pytest.fixture(scope="session")
