@@ -18,7 +18,6 @@ lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/snakefmt --check $(SNAKEFILES)
-	@$(BIN)/snakemake --lint --snakefile workflow/Snakefile --configfile tests/integration/lint.yaml
 
 format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff check --fix .
