@@ -36,8 +36,8 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setattr("tempfile.tempdir", None)
         yield base
-    assert mounted() == [], "tests left something mounted"
-    assert daemons() == [], "tests left s3fs or rclone running"
+        assert mounted() == [], "tests left something mounted"
+        assert daemons() == [], "tests left s3fs or rclone running"
 
 
 def mounted() -> list[str]:

@@ -36,6 +36,7 @@ from s3fuse.errors import MountBusy, MountError, S3FuseError
 from s3fuse.holders import describe, holders
 from s3fuse.rundir import (
     LOCK,
+    Node,
     Process,
     current_owner,
     default_cache_dir,
@@ -76,6 +77,8 @@ class Mount:
         Whether programs may write through it.
     links : Path
         Symbolic links into the mount lie below this directory.
+    node : Node
+        Where it is.
     owner : Process, optional
         Whose it is; a mount without an owner stays until it is unmounted.
     daemon : Process, optional
@@ -88,6 +91,7 @@ class Mount:
     identity: str
     read_write: bool
     links: Path
+    node: Node
     owner: Process | None
     daemon: Process | None = None
 
@@ -117,8 +121,9 @@ class Mount:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether the process it belongs to has ended."""
-        return self.owner is not None and self.owner.handle is None
+        """Whether the process it belongs to has ended; without an owner, the daemon."""
+        process = self.owner or self.daemon
+        return process is None or self.node.boot != Node.here().boot or process.handle is None
 
     def save(self) -> None:
         """Write the record, in one step."""
@@ -131,6 +136,7 @@ class Mount:
         """Read the record of a mount; None if there is none that can be read."""
         try:
             values: dict[str, Any] = json.loads((directory / RECORD).read_text())
+            values["node"] = Node(**values["node"])
             for name in ("owner", "daemon"):
                 values[name] = Process(**values[name]) if values[name] else None
             for name in ("directory", "cache", "links"):
@@ -226,7 +232,11 @@ class Mounts:
         cache = secure_directory(self.cache_dir) / self.scope_directory.name / directory.name
         cache.mkdir(mode=0o700, parents=True)
         owner = None if keep else current_owner()
-        mount = Mount(bucket, directory, cache, identity, options.read_write, self.links, owner)
+        mount = Mount(
+            *(bucket, directory, cache, identity, options.read_write, self.links),
+            node=Node.here(),
+            owner=owner,
+        )
         mount.save()
         mount.point.mkdir()
         process = daemon.start(
@@ -246,7 +256,7 @@ class Mounts:
                 _fusermount(mount, lazy=True)
             said = _last_lines(mount.log_file)
             _discard(mount)
-            if isinstance(error, MountError | psutil.NoSuchProcess):
+            if isinstance(error, MountError | ProcessLookupError):
                 raise MountError(
                     f"s3://{bucket} could not be mounted: {error}; s3fs said: {said}"
                 ) from error
@@ -315,9 +325,10 @@ class Mounts:
 
 
 def mounts_below(directory: Path) -> Iterator[Mount]:
-    """The recorded mounts of a scope."""
+    """The recorded mounts of a scope, as far as they are on this node."""
     for record in sorted(directory.glob(f"*/{RECORD}")):
-        if mount := Mount.load(record.parent):
+        mount = Mount.load(record.parent)
+        if mount and not mount.node.is_elsewhere:
             yield mount
 
 
@@ -460,7 +471,7 @@ def _sweep_scope(directory: Path) -> None:
             # it mounted anything.
             with contextlib.suppress(OSError):
                 child.rmdir()
-        elif mount.is_abandoned:
+        elif mount.is_abandoned and not mount.node.is_elsewhere:
             _take_down_abandoned(mount)
     _remove_empty_scope(directory)
 

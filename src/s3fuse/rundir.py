@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -27,34 +28,80 @@ _BATCH_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR
 
 
 @dataclass(frozen=True)
+class Node:
+    """Where the number of a process means that process, and a path that mount.
+
+    Attributes
+    ----------
+    host : str
+        Name of the machine, or of the container.
+    boot : str
+        The kernel's name for this boot.
+    namespaces : str
+        Of process numbers and of mounts.
+    """
+
+    host: str
+    boot: str
+    namespaces: str
+
+    @classmethod
+    def here(cls) -> Node:
+        """Say where we are."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        spaces = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "mnt")]
+        return cls(socket.gethostname(), boot, " ".join(spaces))
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it may live on where we cannot see it: another machine, another container."""
+        here = Node.here()
+        if self.host != here.host:
+            return True
+        return self.boot == here.boot and self.namespaces != here.namespaces
+
+
+@dataclass(frozen=True)
 class Process:
     """A process that cannot be mistaken for a later one of the same number.
 
     Attributes
     ----------
     pid : int
-        Its number on this node.
-    started : float
-        When it started, in seconds since the epoch.
+        Its number.
+    started : int
+        When it started, in clock ticks since the boot: exact, where a time of
+        day would move with the clock.
     """
 
     pid: int
-    started: float
+    started: int
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """Identify a process that is running."""
-        return cls(pid, psutil.Process(pid).create_time())
+        """Identify a process that is running.
+
+        Raises
+        ------
+        ProcessLookupError
+            If it is not.
+        """
+        try:
+            # The name, in parentheses, may contain anything.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            raise ProcessLookupError(pid) from None
+        return cls(pid, int(fields[19]))
 
     @property
     def handle(self) -> psutil.Process | None:
         """The running process; None if it has ended."""
         try:
+            if Process.of(self.pid) != self:
+                return None
             process = psutil.Process(self.pid)
-            # Recorded times are rounded differently on their way through JSON.
-            same = abs(process.create_time() - self.started) < 0.1
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
+            return process if process.status() != psutil.STATUS_ZOMBIE else None
+        except (ProcessLookupError, psutil.NoSuchProcess):
             return None
 
 
@@ -65,19 +112,20 @@ def current_owner() -> Process:
     for its jobs, or else this one.  A batch job on another node inherits the
     variable but not the process, and so owns what it mounts.
     """
-    me = psutil.Process()
-    pid, _, started = os.environ.get(OWNER_VARIABLE, "").partition(":")
-    for process in (me, *me.parents()):
-        if str(process.pid) == pid and f"{process.create_time():.2f}" == started:
-            return Process(process.pid, process.create_time())
+    claimed = os.environ.get(OWNER_VARIABLE, "")
+    for process in (psutil.Process(), *psutil.Process().parents()):
+        if str(process.pid) == claimed.partition(":")[0]:
+            owner = Process.of(process.pid)
+            if f"{owner.pid}:{owner.started}" == claimed:
+                return owner
     return claim_ownership()
 
 
 def claim_ownership() -> Process:
     """Let what this process and its children mount be this process's."""
-    me = psutil.Process()
-    os.environ[OWNER_VARIABLE] = f"{me.pid}:{me.create_time():.2f}"
-    return Process(me.pid, me.create_time())
+    me = Process.of(os.getpid())
+    os.environ[OWNER_VARIABLE] = f"{me.pid}:{me.started}"
+    return me
 
 
 def default_mount_root() -> Path:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -240,6 +241,24 @@ def test_a_mount_whose_daemon_died_is_replaced(
     kill(dead)
     mount = made.mount(bucket.name, server.connection)
     assert (mount.point / "x").read_text() == "content"
+
+
+def test_a_record_from_before_a_reboot_is_swept(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    mount = made.mount(bucket.name, server.connection)
+    mount.save()
+    mounts.unmount(mount, 1)
+    for before in (replace(mount.node, boot="before"), replace(mount.node, host="another")):
+        mount.point.mkdir(parents=True, exist_ok=True)
+        # The owner's number has been given to a living process, as may happen.
+        replace(mount, node=before).save()
+        made.sweep()
+        assert mount.directory.exists() == (before.host == "another")
+    (mount.directory / mounts.RECORD).unlink()
+    mount.point.rmdir()
+    made.sweep()
+    assert_clean(made)
 
 
 def test_a_record_that_cannot_be_read_is_no_mount(tmp_path: Path) -> None:

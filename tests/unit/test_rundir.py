@@ -1,14 +1,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from s3fuse import rundir
 from s3fuse.errors import RunDirError
-from s3fuse.rundir import Process, locked, scope, secure_directory
+from s3fuse.rundir import Node, Process, locked, scope, secure_directory
 
 
 def test_a_directory_is_made_for_us_alone(tmp_path: Path) -> None:
@@ -49,11 +49,20 @@ def test_a_batch_job_has_a_scope_of_its_own(
 def test_a_process_is_not_mistaken_for_a_later_one() -> None:
     me = Process.of(os.getpid())
     assert me.handle is not None
-    assert Process(me.pid, me.started - 60).handle is None
+    assert Process(me.pid, me.started - 1).handle is None
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
     )
     assert Process(int(ended.stdout), 0.0).handle is None
+
+
+def test_what_another_machine_or_container_did_is_not_judged_here() -> None:
+    here = Node.here()
+    assert not here.is_elsewhere
+    assert replace(here, host="another").is_elsewhere
+    assert replace(here, namespaces="pid:[1] mnt:[1]").is_elsewhere
+    # A namespace does not survive a boot, so this was here.
+    assert not replace(here, boot="before", namespaces="pid:[1] mnt:[1]").is_elsewhere
 
 
 def test_children_find_the_owner_of_their_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +76,7 @@ def test_children_find_the_owner_of_their_run(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_owner_that_is_no_ancestor_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     # As when a batch job on another node inherits the environment.
-    started = psutil.Process().create_time()
-    monkeypatch.setenv(rundir.OWNER_VARIABLE, f"{2**22 + 1}:{started:.2f}")
+    monkeypatch.setenv(rundir.OWNER_VARIABLE, f"{2**22 + 1}:{Process.of(os.getpid()).started}")
     assert rundir.current_owner().pid == os.getpid()
 
 

@@ -1,0 +1,179 @@
+"""A run that is cut leaves the bucket whole; the next one takes down what it left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import Bucket, daemons, mounted, output_of, snakemake, snakemake_command
+from s3fuse.server import Server
+
+SMALL = Path(__file__).parent / "small.smk"
+OPTIONS = ("--cores", "2", "--storage-s3fuse-access", "mount", "--rerun-incomplete")
+
+
+def words(command: str, bucket: Bucket, *options: str, snakefile: Path = SMALL) -> list[str]:
+    config = [
+        f"command={command}",
+        f"input={bucket.url}/in.txt",
+        f"outputs=[{bucket.url}/out.txt]",
+    ]
+    return ["--snakefile", str(snakefile), *OPTIONS, *options, "--config", *config]
+
+
+def assert_clean() -> None:
+    for _ in range(50):
+        if not mounted() and not any(each.startswith("s3fs") for each in daemons()):
+            break
+        time.sleep(0.1)
+    assert mounted() == []
+    assert [each for each in daemons() if each.startswith("s3fs")] == []
+    runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+    assert [path for path in runtime.rglob("*") if path.is_file()] == []
+
+
+class Running:
+    """A run whose job waits in the middle, with its input mounted and its output half written."""
+
+    def __init__(self, workdir: Path, server: Server, bucket: Bucket, *options: str) -> None:
+        bucket.write("in.txt", "content")
+        bucket.write("out.txt", "old")
+        self.workdir, self.server, self.bucket = workdir, server, bucket
+        mark = workdir / "mark"
+        command = f"echo half > $OUTPUTS; touch {mark}; sleep 60"
+        self.process = subprocess.Popen(
+            snakemake_command(*words(command, bucket, "--forcerun", "step", *options)),
+            cwd=workdir,
+            env={**os.environ, **server.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A terminal's Ctrl-C reaches all of the group.
+            process_group=0,
+        )
+        deadline = time.monotonic() + 30
+        while not mark.exists():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(mounted()) == 1
+
+    def end(self) -> str:
+        text, _ = self.process.communicate(timeout=60)
+        return text
+
+    def kill_jobs(self) -> None:
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if child.name() != "s3fs":
+                child.kill()
+
+    def run_again(self) -> subprocess.CompletedProcess[str]:
+        return snakemake(
+            self.workdir,
+            *words("cp $INPUT $OUTPUTS", self.bucket, "--forcerun", "step"),
+            environment=self.server.environment,
+        )
+
+    def assert_old_and_then_new(self) -> None:
+        assert self.bucket.keys() == ["in.txt", "out.txt"]
+        assert (self.bucket.folder / "out.txt").read_text() == "old"
+        again = self.run_again()
+        assert again.returncode == 0, output_of(again)
+        assert (self.bucket.folder / "out.txt").read_text() == "content"
+        assert self.bucket.keys() == ["in.txt", "out.txt"]
+        assert_clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("options", [(), ("--no-hooks",)], ids=["", "no hooks"])
+def test_a_signal_unmounts(
+    tmp_path: Path,
+    server: Server,
+    bucket: Bucket,
+    number: signal.Signals,
+    options: tuple[str, ...],
+) -> None:
+    running = Running(tmp_path, server, bucket, *options)
+    if number == signal.SIGINT:
+        os.killpg(running.process.pid, number)
+    else:
+        running.process.send_signal(number)
+        running.kill_jobs()
+    text = running.end()
+    assert running.process.returncode != 0
+    assert "Traceback" not in text
+    assert_clean()
+    running.assert_old_and_then_new()
+
+
+def test_killed_with_its_job(tmp_path: Path, server: Server, bucket: Bucket) -> None:
+    running = Running(tmp_path, server, bucket)
+    os.killpg(running.process.pid, signal.SIGKILL)
+    running.end()
+    assert len(mounted()) == 1
+    snakemake_unlock(running)
+    running.assert_old_and_then_new()
+
+
+def test_the_daemon_killed_under_a_job(tmp_path: Path, server: Server, bucket: Bucket) -> None:
+    running = Running(tmp_path, server, bucket)
+    (daemon,) = (
+        each
+        for each in psutil.Process(running.process.pid).children(recursive=True)
+        if each.name() == "s3fs"
+    )
+    daemon.kill()
+    os.killpg(running.process.pid, signal.SIGINT)
+    running.end()
+    assert_clean()
+    running.assert_old_and_then_new()
+
+
+def snakemake_unlock(running: Running) -> None:
+    """Snakemake's own lock of a killed run; ours need no such thing."""
+    arguments = words("true", running.bucket, "--unlock")
+    unlocked = snakemake(running.workdir, *arguments, environment=running.server.environment)
+    assert unlocked.returncode == 0, output_of(unlocked)
+
+
+def test_an_error_in_the_snakefile_and_in_a_hook(
+    tmp_path: Path, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("in.txt", "content")
+    for number, code in enumerate(
+        ("onsuccess:\n    raise ValueError('in the hook')\n", "raise ValueError('in the file')\n")
+    ):
+        snakefile = tmp_path / f"{number}.smk"
+        snakefile.write_text(f"{SMALL.read_text()}\n\n{code}")
+        run = snakemake(
+            tmp_path,
+            *words("cp $INPUT $OUTPUTS", bucket, snakefile=snakefile),
+            environment=server.environment,
+        )
+        assert run.returncode != 0
+        assert "ValueError" in output_of(run)
+        assert_clean()
+
+
+def test_two_runs_in_two_directories_do_not_disturb_each_other(
+    tmp_path: Path, server: Server, bucket: Bucket
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    running = Running(tmp_path / "one", server, bucket)
+    other = snakemake(
+        tmp_path / "two",
+        *words("cp $INPUT $OUTPUTS", bucket, "--forcerun", "step"),
+        environment=server.environment,
+    )
+    assert other.returncode == 0, output_of(other)
+    assert len(mounted()) == 1
+    os.killpg(running.process.pid, signal.SIGINT)
+    running.end()
+    assert_clean()
