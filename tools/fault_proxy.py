@@ -87,6 +87,8 @@ class Faults:
         Every so many-th body of an answer ends early, the connection closed in order.
     hang : bool
         Take requests and never answer.
+    damage_uploads : bool
+        Change a byte of each body that clients send.
     refuse : callable, optional
         Given a `Request`, a key of `ERRORS` or None.
     """
@@ -99,6 +101,7 @@ class Faults:
     reset_every: int = 0
     cut_every: int = 0
     hang: bool = False
+    damage_uploads: bool = False
     refuse: Callable[[Request], str | None] | None = None
 
 
@@ -232,17 +235,25 @@ class Proxy:
                 if self.faults.hang:
                     self.counts.injected["hang"] += 1
                     await self._stopped.wait()
+                expects = b"100-continue" in _headers(head).get(b"expect", b"").lower()
                 if error := self._error(request):
-                    await self._refuse(reader, writer, head, request, error)
+                    await self._refuse(reader, writer, head, request, error, expects)
+                    if expects:
+                        # Whether the body comes after all, nobody can tell.
+                        return
                     continue
+                if expects:
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 up_writer.write(head)
                 async for piece in _body(reader, head):
                     self.counts.received += len(piece)
+                    if self.faults.damage_uploads:
+                        self.counts.injected["damage"] += 1
+                        piece = piece[:-1] + bytes([piece[-1] ^ 1])
                     up_writer.write(piece)
                     await up_writer.drain()
                 answer = await _read_head(up_reader)
                 while answer.split(b" ", 2)[1] == b"100":
-                    writer.write(answer)
                     answer = await _read_head(up_reader)
                 if await self._answer(writer, up_reader, answer, request, limit, resets):
                     return
@@ -263,9 +274,10 @@ class Proxy:
         head: bytes,
         request: Request,
         error: str,
+        expects: bool,
     ) -> None:
         self.counts.injected[error] += 1
-        if b"expect: 100-continue" not in head.lower():
+        if not expects:
             async for _ in _body(reader, head):
                 pass
         body = f"<Error><Code>{error}</Code><Message>By order</Message></Error>".encode()

@@ -91,8 +91,10 @@ class Connection:
     def filesystem(self) -> S3FileSystem:
         """Open the control plane: fsspec's s3fs, with no cache of its own."""
         # Imported here: it takes 0.4 s, which a run without S3 need not pay.
+        import s3fs.core
         from s3fs import S3FileSystem
 
+        s3fs.core.set_custom_error_handler(is_passing)
         client_kwargs: dict[str, Any] = {"region_name": self.region} if self.region else {}
         filesystem = S3FileSystem(
             anon=self.anonymous,
@@ -148,6 +150,21 @@ class Connection:
         if token:
             environment["AWS_SESSION_TOKEN"] = token
         return environment
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may well succeed a moment later.
+
+    s3fs itself retries what is cut in the middle; this adds a store that is
+    overloaded, restarting or out of reach for a moment.
+    """
+    import botocore.exceptions
+
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return bool(status >= 500 or status == 429)
+    return isinstance(error, botocore.exceptions.ConnectionError)
 
 
 def no_credentials(place: str) -> str:

@@ -50,6 +50,12 @@ class Snapshot:
         listing = self.listing(url.parent)
         return listing is not None and prefix in listing.folders
 
+    def remembered(self, url: S3Url) -> ObjectInfo | None:
+        """What an object was when its folder was listed, if it was; asks nothing."""
+        with self._lock:
+            listing = self._folders.get(url.parent)
+        return listing.objects.get(url.key) if listing else None
+
     def has_seen(self, url: S3Url) -> bool:
         """Whether an object or folder was in a listing so far; asks nothing."""
         with self._lock:

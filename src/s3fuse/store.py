@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from s3fuse.connection import Connection, no_credentials
+from s3fuse.connection import Connection, is_passing, no_credentials
 from s3fuse.errors import (
     AccessDenied,
     BucketNotFound,
@@ -18,6 +18,7 @@ from s3fuse.errors import (
     ObjectNotFound,
     S3FuseError,
 )
+from s3fuse.patience import patiently
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
@@ -193,8 +194,15 @@ class Store:
         action : str
             The verb for messages, as in "Not allowed to *list* s3://…".
         timeout : float, optional
-            Seconds for the whole of it, retries included.
+            Seconds for the whole of it, retries included; without it, a store
+            that does not answer is asked again for a while.
         """
+        send = self._send if timeout else patiently(self._send)
+        return send(method, url, action, timeout, **kwargs)
+
+    def _send(
+        self, method: str, url: S3Url, action: str, timeout: float | None, **kwargs: Any
+    ) -> dict[str, Any]:
         from fsspec.asyn import sync
 
         filesystem = self.filesystem
@@ -226,6 +234,7 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
     connection : Connection
         Who asked, and where.
     """
+    import aiohttp
     import botocore.exceptions as boto
     from fsspec.exceptions import FSTimeoutError
 
@@ -274,6 +283,10 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
                 f"s3://{url.bucket} is in another region or at another endpoint than {place}; "
                 "set region or endpoint_url."
             )
+    if isinstance(origin, boto.ClientError) and is_passing(origin):
+        return EndpointError(
+            f"{place} keeps answering {code} when asked to {action} {url}; try again later."
+        )
     if isinstance(origin, boto.NoCredentialsError | boto.PartialCredentialsError):
         return CredentialsError(no_credentials(f"s3://{url.bucket}"))
     if isinstance(origin, boto.ProfileNotFound):
@@ -287,7 +300,8 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             f"{place} did not answer in time when asked to {action} {url}; "
             "check endpoint_url, the network and proxies."
         )
-    if isinstance(origin, boto.ConnectionError | boto.HTTPClientError | ConnectionError):
+    broken = (boto.ConnectionError, boto.HTTPClientError, ConnectionError, aiohttp.ClientError)
+    if isinstance(origin, broken) or isinstance(error, broken):
         return EndpointError(
             f"{place} cannot be reached, so s3://{url.bucket} cannot be used; "
             "check endpoint_url and that the service is up."

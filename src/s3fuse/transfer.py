@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import os
 import shutil
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from s3fuse.errors import ObjectChanged, PublishError, S3FuseError
+from s3fuse.patience import patiently
 from s3fuse.store import ObjectInfo, Store, explained
 from s3fuse.urls import S3Url
 
 #: Bytes of a part of a multipart upload; files below twice this go as one.
 PART_SIZE = 16 * 2**20
+#: Parts of one upload that are in memory and on their way at the same time.
+PARTS_AT_A_TIME = 4
+#: S3 takes no more parts than this.
+MAX_PARTS = 10_000
 #: Files of a folder that are copied at the same time.
 CONCURRENCY = 32
 #: Snakemake's own time stamp in a directory, which is no part of the result.
@@ -44,13 +52,20 @@ def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
     S3FuseError
         If it cannot be read, or `path` not be written.
     """
+    store.check(url.bucket)
+    _download(store, url, info, path)
+
+
+@patiently
+def _download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         os.close(handle)
         store.filesystem.get_file(f"{url.bucket}/{url.key}", temporary)
-        if os.path.getsize(temporary) != info.size or info.md5 not in (None, _md5(temporary)):
+        # Without an MD5 to compare, at least the object must still be the same.
+        if os.path.getsize(temporary) != info.size or info.md5 != _md5(temporary):
             _explain_difference(store, url, info)
         os.utime(temporary, (info.mtime, info.mtime))
         os.chmod(temporary, 0o644)
@@ -124,10 +139,7 @@ def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
         If the upload failed; the old object, if any, is then unharmed.
     """
     store.check(url.bucket)
-    try:
-        store.filesystem.put_file(str(path), f"{url.bucket}/{url.key}", chunksize=PART_SIZE)
-    except Exception as error:
-        raise explained(error, url, "write", store.connection) from error
+    _upload(store, path, url)
     info = store.head(url)
     if info is None:
         raise PublishError(f"{url} is not in the bucket after its upload; start the run again.")
@@ -139,6 +151,64 @@ def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
     if not _matches(path, info):
         raise PublishError(f"{url} differs from what was uploaded; start the run again.")
     return info
+
+
+def _upload(store: Store, path: Path, url: S3Url) -> None:
+    """Send a file with the MD5 of each body: the store checks it before it replaces anything."""
+    size = path.stat().st_size
+    content_type, _ = mimetypes.guess_type(path.name)
+    options: dict[str, Any] = {"Key": url.key}
+    if content_type:
+        options["ContentType"] = content_type
+    if size < 2 * PART_SIZE:
+        body = path.read_bytes()
+        store.call("put_object", url, "write", Body=body, ContentMD5=_content_md5(body), **options)
+        return
+    upload = store.call("create_multipart_upload", url, "write", **options)["UploadId"]
+    try:
+        _upload_parts(store, path, url, upload)
+    except BaseException:
+        store.call("abort_multipart_upload", url, "write", Key=url.key, UploadId=upload)
+        raise
+
+
+def _upload_parts(store: Store, path: Path, url: S3Url, upload: str) -> None:
+    part_size = _part_size(path)
+
+    def send(number: int) -> dict[str, object]:
+        with path.open("rb") as file:
+            file.seek((number - 1) * part_size)
+            body = file.read(part_size)
+        answer = store.call(
+            *("upload_part", url, "write"),
+            Key=url.key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=body,
+            ContentMD5=_content_md5(body),
+        )
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    count = -(-path.stat().st_size // part_size)
+    with ThreadPoolExecutor(PARTS_AT_A_TIME) as pool:
+        sent = [pool.submit(send, number) for number in range(1, count + 1)]
+        try:
+            parts = [part.result() for part in sent]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    try:
+        store.call(
+            *("complete_multipart_upload", url, "write"),
+            Key=url.key,
+            UploadId=upload,
+            MultipartUpload={"Parts": parts},
+        )
+    except S3FuseError:
+        # Its answer may have been lost, and asking again then finds no upload.
+        info = store.head(url)
+        if info is None or info.size != path.stat().st_size or not _matches(path, info):
+            raise
 
 
 def publish_folder(store: Store, path: Path, folder: S3Url, workers: int = CONCURRENCY) -> None:
@@ -167,7 +237,7 @@ def _explain_difference(store: Store, url: S3Url, info: ObjectInfo) -> None:
     now = store.head(url)
     if now is None or (now.etag, now.size) != (info.etag, info.size):
         raise ObjectChanged(f"{url} was replaced while it was copied; start the run again.")
-    if not now.opaque:
+    if info.md5 and not now.opaque:
         raise S3FuseError(f"{url} was damaged on its way here; start the run again.")
 
 
@@ -176,9 +246,18 @@ def _md5(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def _content_md5(body: bytes) -> str:
+    return b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
+def _part_size(path: Path) -> int:
+    return max(PART_SIZE, -(-path.stat().st_size // MAX_PARTS))
+
+
 def _parts(path: Path) -> Iterator[bytes]:
+    size = _part_size(path)
     with path.open("rb") as file:
-        while part := file.read(PART_SIZE):
+        while part := file.read(size):
             yield hashlib.md5(part, usedforsecurity=False).digest()
 
 

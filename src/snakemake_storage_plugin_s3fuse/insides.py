@@ -20,6 +20,7 @@ class Insides:
 
     def __init__(self) -> None:
         self.workflow: Any = None
+        self._inputs_by_output: dict[str, set[str]] = {}
 
     def learn(self, file: Any) -> None:
         """Take note of a file of a rule, which Snakemake ties to each object of a rule."""
@@ -43,12 +44,31 @@ class Insides:
 
     def is_lasting_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``temp()``."""
+        matching = self._outputs_like(path)
+        return bool(matching) and not any("temp" in output.flags for output in matching)
+
+    def is_output(self, path: Path) -> bool:
+        """Whether a rule writes this path."""
+        return bool(self._outputs_like(path))
+
+    def inputs_beside(self, path: Path) -> set[str]:
+        """The local paths of the inputs of the job that writes this path."""
+        jobs = self.workflow.dag.jobs if self.workflow is not None else ()
+        if str(path) not in self._inputs_by_output:
+            # Jobs come and go with checkpoints, so look again for what is new.
+            self._inputs_by_output = {
+                str(output): {str(file) for file in job.input}
+                for job in jobs
+                for output in job.output
+            }
+        return self._inputs_by_output.get(str(path), set())
+
+    def _outputs_like(self, path: Path) -> list[Any]:
         if self.workflow is None:
-            return False
-        matching = [
+            return []
+        return [
             output
             for rule in self.workflow.rules
             for output in rule.output
             if output.is_storage and output.match(str(path))
         ]
-        return bool(matching) and not any("temp" in output.flags for output in matching)

@@ -64,6 +64,8 @@ class StorageProvider(StorageProviderBase):
         self.insides = Insides()
         #: Objects that this process has put here or into the bucket.
         self.known: dict[S3Url, ObjectInfo] = {}
+        #: Objects that jobs read through a mount, by the path of their link.
+        self.linked: dict[str, ObjectInfo] = {}
         #: Objects that a job of this process is about to replace.
         self.superseded: set[S3Url] = set()
         #: Objects that this process has published where there was none.

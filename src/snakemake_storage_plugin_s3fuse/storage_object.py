@@ -14,7 +14,7 @@ from snakemake_interface_storage_plugins.storage_object import (
     StorageObjectWrite,
 )
 
-from s3fuse.errors import ObjectNotFound, QueryError
+from s3fuse.errors import ObjectChanged, ObjectNotFound, QueryError
 from s3fuse.store import ObjectInfo
 from s3fuse.transfer import publish, publish_folder
 from s3fuse.urls import SCHEME, S3Url
@@ -122,8 +122,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             return
         info = self._info()
         if info:
+            self._refuse_if_changed(info)
             placement.object(self.url, info, path)
             self.provider.known[self.url] = info
+            if path.is_symlink():
+                self.provider.linked[str(path)] = info
             return
         contents = self._contents()
         if not contents:
@@ -139,6 +142,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             raise QueryError(
                 f"{self.url} is a whole bucket and cannot be an output; name an object or a folder."
             )
+        self._refuse_if_inputs_changed()
         replaces = self.url in self.provider.superseded or self._was_planned_with()
         if path.is_dir():
             publish_folder(self.provider.store, path, self.url)
@@ -241,6 +245,33 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         # What this run published where there was nothing goes again when
         # another output of the same job could not be published.
         return self.url not in self.provider.created
+
+    def _refuse_if_changed(self, info: ObjectInfo) -> None:
+        """Notice an input that was replaced since Snakemake planned with it."""
+        planned = self.provider.snapshot.remembered(self.url)
+        if planned is None or planned.etag == info.etag:
+            return
+        # What a rule writes changes while a workflow runs.
+        if not self.provider.insides.is_output(self.local_path()):
+            raise ObjectChanged(
+                f"{self.url} was replaced after this run was planned; start the run again."
+            )
+
+    def _refuse_if_inputs_changed(self) -> None:
+        """Notice inputs that were replaced while the job read them through a mount.
+
+        A mount reads a file in pieces, so a result may mix two versions.
+        """
+        inputs = self.provider.insides.inputs_beside(self.local_path())
+        for path in inputs & self.provider.linked.keys():
+            read = self.provider.linked[path]
+            url = S3Url(Path(path).relative_to(self.provider.local_prefix).parts[0], read.key)
+            now = self.provider.store.head(url)
+            if now is None or now.etag != read.etag:
+                raise ObjectChanged(
+                    f"{url} was replaced while a job read it, so {self.url} was not "
+                    "published; start the run again."
+                )
 
     def _was_planned_with(self) -> bool:
         """Whether it was in the bucket when Snakemake planned, as far as that was asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -176,4 +177,44 @@ def test_two_runs_in_two_directories_do_not_disturb_each_other(
     assert len(mounted()) == 1
     os.killpg(running.process.pid, signal.SIGINT)
     running.end()
+    assert_clean()
+
+
+@pytest.mark.parametrize("access", ["mount", "copy"])
+@pytest.mark.parametrize("when", ["before it is read", "while it is read"])
+def test_an_input_that_is_replaced_during_the_run(
+    tmp_path: Path, server: Server, bucket: Bucket, access: str, when: str
+) -> None:
+    bucket.write("in.txt", "first")
+    bucket.write("new.txt", "second, and longer")
+    bucket.write("out.txt", "old")
+    # What another program does, at the worst moment.
+    script = tmp_path / "replace.py"
+    script.write_text(
+        "from s3fuse import Store\n"
+        "from s3fuse.cli import _connection\n"
+        "files = Store(_connection()).filesystem\n"
+        f"files.copy('{bucket.name}/new.txt', '{bucket.name}/in.txt')\n"
+    )
+    replace = f"{sys.executable} {script}"
+    snakefile = tmp_path / "Snakefile"
+    text = SMALL.read_text()
+    if when == "before it is read":
+        text += f"\n\nonstart:\n    shell({replace!r})\n"
+        command = "cp $INPUT $OUTPUTS"
+    else:
+        command = f"cp $INPUT $OUTPUTS; {replace}"
+    snakefile.write_text(text)
+    arguments = words(command, bucket, "--forcerun", "step", snakefile=snakefile)
+    arguments[arguments.index("mount")] = access
+    run = snakemake(tmp_path, *arguments, environment=server.environment)
+    result = (bucket.folder / "out.txt").read_text()
+    if (access, when) == ("copy", "while it is read"):
+        # The copy was whole, so the result is right for what the input was.
+        assert (run.returncode, result) == (0, "first"), output_of(run)
+    else:
+        assert run.returncode != 0
+        assert f"{bucket.url}/in.txt was replaced" in output_of(run)
+        assert "start the run again" in output_of(run)
+        assert result == "old"
     assert_clean()

@@ -44,13 +44,13 @@ def test_what_is_not_what_was_sent_is_noticed(
 ) -> None:
     path = tmp_path / "x"
     path.write_text("right")
-    upload = store.filesystem.put_file
+    upload = transfer._upload
 
-    def damage(local: str, remote: str, **options: object) -> None:
-        upload(local, remote, **options)
+    def damage(*arguments: object) -> None:
+        upload(*arguments)  # type: ignore[arg-type]
         bucket.write("x", "wrong")
 
-    monkeypatch.setattr(store.filesystem, "put_file", damage)
+    monkeypatch.setattr(transfer, "_upload", damage)
     with pytest.raises(PublishError, match="differs from what was uploaded"):
         transfer.publish(store, path, bucket.url.child("x"))
 
