@@ -3,9 +3,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-SNAKEFILES := Snakefile workflow tests/integration/small.smk
+SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile
 
-.PHONY: demo test lint format docs system clean
+.PHONY: demo test lint format docs faults system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
@@ -23,6 +23,9 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
+
+faults: $(VENV)/test.done system ## break 200 runs, and count what is lost
+	@PYTHONPATH=tools $(BIN)/python tools/reliability
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
 	@$(BIN)/python tools/settings_reference.py

@@ -87,6 +87,8 @@ class Faults:
         Every so many-th body of an answer ends early, the connection closed in order.
     hang : bool
         Take requests and never answer.
+    stall : callable, optional
+        Given a `Request`, whether it is never answered.
     damage_uploads : bool
         Change a byte of each body that clients send.
     refuse : callable, optional
@@ -101,6 +103,7 @@ class Faults:
     reset_every: int = 0
     cut_every: int = 0
     hang: bool = False
+    stall: Callable[[Request], bool] | None = None
     damage_uploads: bool = False
     refuse: Callable[[Request], str | None] | None = None
 
@@ -232,8 +235,8 @@ class Proxy:
                 request = Request.parse(head)
                 self.counts.requests[request.kind] += 1
                 await asyncio.sleep(self.faults.latency)
-                if self.faults.hang:
-                    self.counts.injected["hang"] += 1
+                if self.faults.hang or (self.faults.stall and self.faults.stall(request)):
+                    self.counts.injected["stall"] += 1
                     await self._stopped.wait()
                 expects = b"100-continue" in _headers(head).get(b"expect", b"").lower()
                 if error := self._error(request):

@@ -36,6 +36,7 @@ from s3fuse.errors import MountBusy, MountError, S3FuseError
 from s3fuse.holders import describe, holders
 from s3fuse.rundir import (
     LOCK,
+    UPLOADS,
     Node,
     Process,
     current_owner,
@@ -317,7 +318,7 @@ class Mounts:
             return
         secure_directory(self.root)
         for directory in self.root.iterdir():
-            if not directory.is_dir():
+            if not directory.is_dir() or directory.name == UPLOADS:
                 continue
             with locked(directory, wait=False) as held:
                 if held:

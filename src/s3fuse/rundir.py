@@ -22,6 +22,8 @@ OWNER_VARIABLE = "S3FUSE_OWNER"
 
 #: The lock file of a directory.
 LOCK = "lock"
+#: Beside the scopes: notes on uploads that are under way.
+UPLOADS = "uploads"
 
 # Where the schedulers say which batch job this is.
 _BATCH_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR_JOB_ID")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
+
+log = logging.getLogger("s3fuse")
 
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
@@ -106,7 +109,9 @@ class Store:
     @cached_property
     def filesystem(self) -> S3FileSystem:
         """The s3fs filesystem beneath, opened when it is first needed."""
-        return self.connection.filesystem()
+        filesystem = self.connection.filesystem()
+        filesystem.loop.call_soon_threadsafe(filesystem.loop.set_exception_handler, _quietly)
+        return filesystem
 
     def check(self, bucket: str) -> None:
         """Ask a bucket for an answer, once; quickly, so that mistakes show early.
@@ -220,6 +225,11 @@ class Store:
         return answer
 
 
+def _quietly(_: object, context: dict[str, Any]) -> None:
+    """Keep what breaks behind a request that is repeated anyway out of the user's terminal."""
+    log.debug(f"{context.get('message')}: {context.get('exception')!r}")
+
+
 def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
     """Find the sentence for what the S3 client raised.
 
@@ -250,7 +260,7 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             return BucketNotFound(
                 f"There is no bucket s3://{url.bucket} at {place}; check its name, or create it."
             )
-        case "NoSuchKey" | "404" | "NotFound":
+        case "NoSuchKey" | "NoSuchUpload" | "404" | "NotFound":
             return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
         case "412" | "PreconditionFailed":
             return ObjectChanged(f"{url} was replaced while it was in use; start the run again.")

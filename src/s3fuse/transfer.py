@@ -10,11 +10,12 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from s3fuse.errors import ObjectChanged, PublishError, S3FuseError
+from s3fuse.journal import Journal
 from s3fuse.patience import patiently
 from s3fuse.store import ObjectInfo, Store, explained
 from s3fuse.urls import S3Url
@@ -111,7 +112,7 @@ def download_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
+def publish(store: Store, path: Path, url: S3Url, journal: Journal | None = None) -> ObjectInfo:
     """Upload a file as one object, and prove by another request that it is there.
 
     S3 replaces an object in one step when its upload completes, so a reader
@@ -125,6 +126,8 @@ def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
         A file.
     url : S3Url
         The object to be.
+    journal : Journal, optional
+        Where an upload in parts is noted while it lasts.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
         If the upload failed; the old object, if any, is then unharmed.
     """
     store.check(url.bucket)
-    _upload(store, path, url)
+    _upload(store, path, url, journal)
     info = store.head(url)
     if info is None:
         raise PublishError(f"{url} is not in the bucket after its upload; start the run again.")
@@ -153,7 +156,7 @@ def publish(store: Store, path: Path, url: S3Url) -> ObjectInfo:
     return info
 
 
-def _upload(store: Store, path: Path, url: S3Url) -> None:
+def _upload(store: Store, path: Path, url: S3Url, journal: Journal | None) -> None:
     """Send a file with the MD5 of each body: the store checks it before it replaces anything."""
     size = path.stat().st_size
     content_type, _ = mimetypes.guess_type(path.name)
@@ -164,12 +167,18 @@ def _upload(store: Store, path: Path, url: S3Url) -> None:
         body = path.read_bytes()
         store.call("put_object", url, "write", Body=body, ContentMD5=_content_md5(body), **options)
         return
-    upload = store.call("create_multipart_upload", url, "write", **options)["UploadId"]
-    try:
-        _upload_parts(store, path, url, upload)
-    except BaseException:
-        store.call("abort_multipart_upload", url, "write", Key=url.key, UploadId=upload)
-        raise
+    with journal.noted(store, url) if journal else nullcontext(_not_noted) as note:
+        upload = store.call("create_multipart_upload", url, "write", **options)["UploadId"]
+        note(upload)
+        try:
+            _upload_parts(store, path, url, upload)
+        except BaseException:
+            store.call("abort_multipart_upload", url, "write", Key=url.key, UploadId=upload)
+            raise
+
+
+def _not_noted(upload: str) -> None:
+    """Stand in for a journal."""
 
 
 def _upload_parts(store: Store, path: Path, url: S3Url, upload: str) -> None:
@@ -211,7 +220,13 @@ def _upload_parts(store: Store, path: Path, url: S3Url, upload: str) -> None:
             raise
 
 
-def publish_folder(store: Store, path: Path, folder: S3Url, workers: int = CONCURRENCY) -> None:
+def publish_folder(
+    store: Store,
+    path: Path,
+    folder: S3Url,
+    journal: Journal | None = None,
+    workers: int = CONCURRENCY,
+) -> None:
     """Upload all files below a directory, then drop the objects it no longer has."""
     files = {
         folder.child(file.relative_to(path).as_posix()): file
@@ -225,7 +240,7 @@ def publish_folder(store: Store, path: Path, folder: S3Url, workers: int = CONCU
         )
     before = store.list(folder.child(""), recursive=True).objects
     with ThreadPoolExecutor(workers) as pool:
-        uploads = [pool.submit(publish, store, file, url) for url, file in files.items()]
+        uploads = [pool.submit(publish, store, file, url, journal) for url, file in files.items()]
         for upload in uploads:
             upload.result()
     for key in before.keys() - {url.key for url in files}:

@@ -20,6 +20,7 @@ from snakemake_interface_storage_plugins.storage_provider import (
 )
 
 from s3fuse.errors import QueryError
+from s3fuse.journal import Journal
 from s3fuse.mounts import Mounts
 from s3fuse.placement import Placement
 from s3fuse.snapshot import Snapshot
@@ -60,6 +61,8 @@ class StorageProvider(StorageProviderBase):
                 settings.mount_options(),
             )
             self.mounts.sweep()
+            self.journal = Journal(settings.mount_root_path())
+            self.journal.abort_abandoned(self.store)
         self.snapshot = Snapshot(self.store)
         self.insides = Insides()
         #: Objects that this process has put here or into the bucket.

@@ -145,9 +145,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         self._refuse_if_inputs_changed()
         replaces = self.url in self.provider.superseded or self._was_planned_with()
         if path.is_dir():
-            publish_folder(self.provider.store, path, self.url)
+            publish_folder(self.provider.store, path, self.url, self.provider.journal)
         else:
-            self.provider.known[self.url] = publish(self.provider.store, path, self.url)
+            info = publish(self.provider.store, path, self.url, self.provider.journal)
+            self.provider.known[self.url] = info
         self.provider.superseded.discard(self.url)
         if not replaces:
             self.provider.created.add(self.url)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -13,6 +16,7 @@ import pytest
 from conftest import Bucket
 from fault_proxy import Faults, Proxy, proxied
 from s3fuse.errors import CredentialsError, PublishError, S3FuseError
+from s3fuse.journal import Journal
 from s3fuse.server import Server
 from s3fuse.store import Store
 from s3fuse.transfer import PART_SIZE, download, publish
@@ -124,3 +128,66 @@ def test_a_body_damaged_on_the_way_replaces_nothing(
         assert proxy.counts.injected["damage"] > 0
     assert not isinstance(caught.value, PublishError), "the store should have refused it"
     assert (bucket.folder / "x").read_text() == "old"
+
+
+def test_the_parts_of_a_killed_upload_are_removed_by_the_next_run(
+    server: Server, bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.write("x", "old")
+    (tmp_path / "x").write_bytes(os.urandom(4 * PART_SIZE))
+    code = """
+import sys
+from pathlib import Path
+from s3fuse import Connection, S3Url, Store
+from s3fuse.journal import Journal
+from s3fuse.transfer import publish
+path, root, bucket, *connection = sys.argv[1:]
+publish(Store(Connection(*connection)), Path(path), S3Url(bucket, "x"), Journal(Path(root)))
+"""
+    journal = Journal(tmp_path / "run")
+
+    def uploads() -> list[object]:
+        found: list[object] = bucket.store.call("list_multipart_uploads", bucket.url, "list").get(
+            "Uploads", []
+        )
+        return found
+
+    with proxied(server.endpoint_url) as proxy:
+        store = behind(proxy, server)
+        # The last part hangs.
+        keys = [proxy.endpoint_url, "us-east-1", server.access_key, server.secret_key]
+        words = [sys.executable, "-c", code, str(tmp_path / "x"), str(journal.root), bucket.name]
+        proxy.faults.stall = lambda request: request.query.get("partNumber") == ["4"]
+        upload = subprocess.Popen([*words, *keys])
+        while not proxy.counts.injected["stall"]:
+            assert upload.poll() is None
+            time.sleep(0.05)
+        journal.abort_abandoned(store)
+        assert len(uploads()) == 1, "it is still under way"
+        upload.kill()
+        upload.wait()
+        assert len(uploads()) == 1
+        journal.abort_abandoned(Store(replace(server.connection, region="elsewhere")))
+        assert len(uploads()) == 1, "another connection must not touch it"
+        journal.abort_abandoned(store)
+    assert uploads() == []
+    assert [path for path in journal.root.rglob("*") if path.is_file()] == []
+    assert (bucket.folder / "x").read_text() == "old"
+
+
+def test_an_upload_whose_number_was_not_noted_yet_is_found(
+    server: Server, bucket: Bucket, tmp_path: Path
+) -> None:
+    store, url = bucket.store, bucket.url.child("x")
+    journal = Journal(tmp_path / "run")
+    with journal.noted(store, url):
+        # As if the process had been killed between the two.
+        (entry,) = journal.root.glob("uploads/*.json")
+        content = json.loads(entry.read_text())
+        content["process"]["started"] -= 1
+    store.call("create_multipart_upload", url, "write", Key="x")
+    store.call("create_multipart_upload", url, "write", Key="xy")
+    entry.write_text(json.dumps(content))
+    journal.abort_abandoned(store)
+    left = store.call("list_multipart_uploads", bucket.url, "list")["Uploads"]
+    assert [each["Key"] for each in left] == ["xy"]
