@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import iris_sample_data
@@ -15,8 +16,11 @@ from snakemake_interface_storage_plugins.storage_provider import StorageProvider
 from snakemake_interface_storage_plugins.tests import TestStorageBase
 
 from conftest import ROOT, Bucket, mounted, snakemake
+from fault_proxy import Faults, proxied
 from s3fuse.errors import ObjectNotFound, QueryError
 from s3fuse.server import Server
+from s3fuse.snapshot import Snapshot
+from s3fuse.store import Store
 from snakemake_storage_plugin_s3fuse import StorageObject, StorageProvider, StorageProviderSettings
 from snakemake_storage_plugin_s3fuse.errors import StorageError
 
@@ -259,3 +263,95 @@ def test_the_rule_of_the_readme_works(tmp_path: Path, server: Server, bucket: Bu
     assert run.returncode == 0, run.stderr
     assert bucket.keys() == ["mean/1990.nc", "tas/1990.nc"]
     assert mounted() == []
+
+
+ODD_KEYS = [
+    "with space.nc",
+    "plus+and%and#and?and&.nc",
+    "%41%2F.nc",
+    "größe-日本語-🌍.nc",
+    "a'b\"c$d`e.nc",
+    "back\\slash.nc",
+    "-o allow_other.nc",
+    "folder with space/and+plus.nc",
+    "/".join(["x" * 100] * 9),
+]
+
+
+@pytest.mark.parametrize("access", ["mount", "copy"])
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_odd_keys_come_and_go(provide, bucket: Bucket, access: str, key: str) -> None:  # type: ignore[no-untyped-def]
+    provider = provide(access=access)
+    source = object_of(provider, bucket.url.child(key))
+    source.local_path().parent.mkdir(parents=True, exist_ok=True)
+    source.local_path().write_text(key)
+    source.store_object()
+    assert bucket.keys() == [key]
+    source.local_path().unlink()
+    source.retrieve_object()
+    assert source.local_path().read_text() == key
+    assert source.local_path().is_symlink() == (access == "mount")
+    assert list(source.provider.snapshot.tree(bucket.url).objects) == [key]
+    source.remove()
+    assert not source.exists()
+
+
+def test_braces_in_a_key_are_wildcards_and_cannot_be_asked_for(bucket: Bucket) -> None:
+    # Snakemake reads {a} as a wildcard, so such an object has no query of its own.
+    assert StorageProvider.is_valid_query(f"{bucket.url}/{{a}}.nc")
+
+
+@pytest.mark.parametrize("access", ["auto", "copy"])
+def test_a_bucket_that_may_be_read_but_not_listed(  # type: ignore[no-untyped-def]
+    provide, server: Server, bucket: Bucket, access: str
+) -> None:
+    # s3fs 1.90 mounts no bucket that it may not list, so `auto` then copies.
+    bucket.write("a/in.nc", "content")
+    denied = Faults(refuse=lambda asked: "AccessDenied" if asked.kind == "LIST" else None)
+    with proxied(server.endpoint_url, denied) as proxy:
+        provider = provide(access=access, copy_below=1)
+        provider.store = Store(replace(server.connection, endpoint_url=proxy.endpoint_url))
+        provider.placement.store = provider.store
+        provider.snapshot = Snapshot(provider.store)
+        each = object_of(provider, bucket.url.child("a/in.nc"))
+        assert each.exists()
+        assert each.size() == 7
+        assert provider.snapshot.object(each.url) is not None
+        each.retrieve_object()
+        assert each.local_path().read_text() == "content"
+        other = object_of(provider, bucket.url.child("a/out.nc"))
+        assert provider.snapshot.object(other.url) is None
+        provider.mounts.unmount()
+
+
+def test_temporary_outputs_are_really_deleted(
+    tmp_path: Path, server: Server, bucket: Bucket
+) -> None:
+    # Snakemake takes temp() of storage only where storage is the default.
+    (tmp_path / "Snakefile").write_text(
+        """
+rule all:
+    input: "out.txt"
+
+rule first:
+    output: temp("{name}.tmp")
+    shell: "echo content > {output}"
+
+rule second:
+    input: "middle.tmp"
+    output: "out.txt"
+    shell: "cp {input} {output}"
+"""
+    )
+
+    def run(*options: str) -> list[str]:
+        storage = ["--default-storage-provider", "s3fuse", "--default-storage-prefix"]
+        words = ["--cores", "1", *storage, str(bucket.url), *options]
+        done = snakemake(tmp_path, *words, environment=server.environment)
+        assert done.returncode == 0, done.stderr
+        return bucket.keys()
+
+    assert run() == ["out.txt"]
+    assert run("--forceall", "--notemp") == ["middle.tmp", "out.txt"]
+    assert run("--delete-temp-output") == ["out.txt"]
+    assert run("--delete-all-output") == []
