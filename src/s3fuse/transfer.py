@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mimetypes
 import os
@@ -72,7 +73,8 @@ def _download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno and error.filename:
+        # s3fs gives errors of the store numbers, too; these are of the disk.
+        if error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error
         raise explained(error, url, "read", store.connection) from error
     except Exception as error:
