@@ -163,7 +163,7 @@ def is_passing(error: Exception) -> bool:
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return bool(status >= 500 or status == 429)
+        return status in (429, 500, 502, 503, 504)
     return isinstance(error, botocore.exceptions.ConnectionError)
 
 

@@ -6,22 +6,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import iris_sample_data
 import pytest
 import yaml
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake
+from demo import DATA, SAMPLES
 from s3fuse.server import Server
-
-SAMPLES = Path(iris_sample_data.path)
-DATA = [
-    "A1B_north_america.nc",
-    "E1_north_america.nc",
-    "pre-industrial.pp",
-    "A1B.2098.pp",
-    "E1.2098.pp",
-    "UM",
-]
 
 
 def demo_config(inputs: str, results: str) -> dict[str, object]:
