@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from snakemake_storage_plugin_s3fuse.settings import ENVIRONMENT_PREFIX, StorageProviderSettings
+from s3fuse.connection import ENVIRONMENT_PREFIX
+from snakemake_storage_plugin_s3fuse.settings import StorageProviderSettings
 
 PAGE = Path(__file__).parent.parent / "docs/reference/settings.md"
 

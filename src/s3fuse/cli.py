@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from s3fuse import __version__
-from s3fuse.connection import Connection
+from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.daemon import MountOptions
 from s3fuse.errors import QueryError, S3FuseError
 from s3fuse.mounts import Mounts
@@ -21,7 +21,6 @@ from s3fuse.server import serving
 from s3fuse.store import Store
 from s3fuse.urls import S3Url
 
-ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
 #: Links are made by Snakemake; the command itself makes none.
 NO_LINKS = Path("/nonexistent")
 

@@ -17,6 +17,9 @@ from s3fuse.errors import CredentialsError, SettingsError
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
+#: Variables of the environment that say where a store is and who asks, as
+#: Snakemake names those of the plugin.
+ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
 #: Seconds for a TCP connection, and between two pieces of an answer.
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60

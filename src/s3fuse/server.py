@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from s3fuse.connection import Connection
+from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.errors import ServerError
 
 _LISTENING = re.compile(r"on \[(http://127\.0\.0\.1:\d+)/?\]")
@@ -57,12 +57,11 @@ class Server:
     @property
     def environment(self) -> dict[str, str]:
         """Variables with which the plugin uses it."""
-        prefix = "SNAKEMAKE_STORAGE_S3FUSE_"
         return {
-            f"{prefix}ENDPOINT_URL": self.endpoint_url,
-            f"{prefix}REGION": "us-east-1",
-            f"{prefix}ACCESS_KEY": self.access_key,
-            f"{prefix}SECRET_KEY": self.secret_key,
+            f"{ENVIRONMENT_PREFIX}ENDPOINT_URL": self.endpoint_url,
+            f"{ENVIRONMENT_PREFIX}REGION": "us-east-1",
+            f"{ENVIRONMENT_PREFIX}ACCESS_KEY": self.access_key,
+            f"{ENVIRONMENT_PREFIX}SECRET_KEY": self.secret_key,
         }
 
 

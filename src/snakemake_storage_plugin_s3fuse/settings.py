@@ -9,20 +9,18 @@ so that switching means changing one word.
 
 import os
 import tempfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
 import humanfriendly
 from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
 
-from s3fuse.connection import Connection
+from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.daemon import MountOptions
 from s3fuse.errors import SettingsError
 from s3fuse.placement import Access
 from s3fuse.rundir import default_cache_dir, default_mount_root
-
-ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
 
 
 def _setting(help: str, default: Any = None, *, secret: bool = False, **metadata: Any) -> Any:
@@ -160,6 +158,3 @@ def _place(text: Optional[str]) -> Optional[Path]:
         return None
     path = Path(os.path.expandvars(text)).expanduser()
     return path if path.is_absolute() else Path(tempfile.gettempdir()) / path
-
-
-SETTING_NAMES = tuple(setting.name for setting in fields(StorageProviderSettings))
