@@ -10,7 +10,7 @@ SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/S
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
 
-test: $(VENV)/test.done system lint ## all checks and tests
+test: $(VENV)/test.done $(VENV)/s3rver.done system lint ## all checks and tests
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/test.done
@@ -39,6 +39,11 @@ $(VENV)/%.done: pyproject.toml
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
+
+# An S3 server of the npm registry, for tests.
+$(VENV)/s3rver.done: $(VENV)/test.done
+	@PATH="$(BIN):$$PATH" npm install --silent --no-audit --no-fund --prefix $(VENV)/s3rver s3rver@3.7.1
 	@touch $@
 
 clean: ## remove what the demo and the tests made; buckets of the demo included

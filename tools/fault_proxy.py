@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import threading
 import time
@@ -42,12 +43,15 @@ class Request:
         Of the path; the key is empty for requests about the bucket.
     query : dict
         Parameters, with blank values kept.
+    access_key : str
+        Who signed it; empty for an anonymous one.
     """
 
     method: str
     bucket: str
     key: str
     query: dict[str, list[str]]
+    access_key: str = ""
 
     @classmethod
     def parse(cls, head: bytes) -> Request:
@@ -55,7 +59,9 @@ class Request:
         method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
         parts = urlsplit(target)
         bucket, _, key = parts.path.lstrip("/").partition("/")
-        return cls(method, bucket, key, parse_qs(parts.query, keep_blank_values=True))
+        signer = re.search(rb"(?i)\nAuthorization:[^\n]*Credential=([^/]+)/", head)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        return cls(method, bucket, key, query, signer[1].decode() if signer else "")
 
     @property
     def kind(self) -> str:

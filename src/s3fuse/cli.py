@@ -16,9 +16,12 @@ from s3fuse import __version__
 from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.daemon import MountOptions
 from s3fuse.errors import QueryError, S3FuseError
+from s3fuse.journal import Journal
 from s3fuse.mounts import Mounts
+from s3fuse.rundir import default_mount_root
 from s3fuse.server import serving
 from s3fuse.store import Store
+from s3fuse.teardown import sweep
 from s3fuse.urls import S3Url
 
 #: Links are made by Snakemake; the command itself makes none.
@@ -131,6 +134,16 @@ def unmount(url: str | None, timeout: float) -> None:
     found = Mounts(NO_LINKS, unmount_timeout=timeout).unmount(_bucket(url) if url else None)
     if not found:
         click.echo("Nothing is mounted for this directory.", err=True)
+
+
+@main.command()
+def clean() -> None:
+    """Take down what processes that are gone have left on this node, mounted or half uploaded."""
+    root = default_mount_root()
+    taken = sweep(root)
+    journal = Journal(root)
+    aborted = journal.abort_abandoned(Store(_connection())) if journal.has_notes else 0
+    click.echo(f"Removed {taken} mounts and the parts of {aborted} uploads.", err=True)
 
 
 @main.command()

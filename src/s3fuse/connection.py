@@ -8,7 +8,9 @@ profile, container and instance roles), or are left out for public data.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,42 @@ ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
 #: Seconds for a TCP connection, and between two pieces of an answer.
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
+#: Seconds for which credentials of the AWS provider chain are not looked up again.
+LOOK_UP_INTERVAL = 5
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a request is signed with; nothing for an anonymous one.
+
+    Attributes
+    ----------
+    access_key, secret_key, token : str, optional
+        As AWS gives them.
+    """
+
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """What tells two credentials apart and gives nothing away: new ones have a new key."""
+        return hashlib.sha256(str(self.access_key).encode()).hexdigest()[:12]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for s3fs-fuse.
+
+        Only the owner of a process can read its environment; arguments are
+        there for all to see, and files would have to be cleaned up.
+        """
+        variables = {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_SESSION_TOKEN": self.token,
+        }
+        return {name: value for name, value in variables.items() if value}
 
 
 @dataclass(frozen=True)
@@ -123,11 +161,16 @@ class Connection:
         filesystem.retries = self.retries
         return filesystem
 
-    def daemon_environment(self) -> dict[str, str]:
-        """Resolve the credentials for s3fs-fuse, as variables of its environment.
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no other credentials will ever be found than now."""
+        return self.anonymous or bool(self.access_key)
 
-        Only the owner of a process can read its environment; arguments are
-        there for all to see, and files would have to be cleaned up.
+    def credentials(self) -> Credentials:
+        """Find the credentials that are valid now.
+
+        Those of roles, of SSO and of processes are renewed before they expire;
+        files are read again, as something else may have renewed what is in them.
 
         Raises
         ------
@@ -135,24 +178,39 @@ class Connection:
             If there are none, and the connection is not anonymous.
         """
         if self.anonymous:
-            return {}
+            return Credentials()
         if self.access_key and self.secret_key:
-            key, secret, token = self.access_key, self.secret_key, self.token
-        else:
-            import botocore.exceptions
-            import botocore.session
+            return Credentials(self.access_key, self.secret_key, self.token)
+        import botocore.exceptions
 
-            try:
-                credentials = botocore.session.Session(profile=self.profile).get_credentials()
-            except botocore.exceptions.BotoCoreError as error:
-                raise CredentialsError(f"No credentials for {self.place}: {error}.") from error
-            if credentials is None:
-                raise CredentialsError(no_credentials(self.place))
-            key, secret, token = credentials.get_frozen_credentials()
-        environment = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-        if token:
-            environment["AWS_SESSION_TOKEN"] = token
-        return environment
+        try:
+            found = _looked_up(self.profile, time.monotonic() // LOOK_UP_INTERVAL)
+        except (botocore.exceptions.BotoCoreError, RuntimeError) as error:
+            raise CredentialsError(f"No credentials for {self.place}: {error}.") from error
+        if found is None:
+            raise CredentialsError(no_credentials(self.place))
+        return found
+
+
+@lru_cache(maxsize=8)
+def _looked_up(profile: str | None, _: float) -> Credentials | None:
+    from botocore.credentials import RefreshableCredentials
+
+    found = _session(profile).get_credentials()
+    if not isinstance(found, RefreshableCredentials):
+        _session.cache_clear()
+        found = _session(profile).get_credentials()
+    if found is None:
+        return None
+    now = found.get_frozen_credentials()
+    return Credentials(now.access_key, now.secret_key, now.token)
+
+
+@cache
+def _session(profile: str | None) -> Any:
+    import botocore.session
+
+    return botocore.session.Session(profile=profile)
 
 
 def is_passing(error: Exception) -> bool:

@@ -18,6 +18,9 @@ from s3fuse.errors import MountUnavailable
 PART_MB = 5
 PARALLEL = 1
 
+# Popen objects warn when they go before their process does; these may.
+_started: list[subprocess.Popen[bytes]] = []
+
 _VERSION = re.compile(r"V(\d+)\.(\d+)")
 
 
@@ -126,7 +129,7 @@ def start(command: list[str], environment: dict[str, str], log: Path) -> subproc
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     # Without a home it cannot pick up somebody else's password file.
     with log.open("ab") as file:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env={**inherited, **proxies, **environment, "HOME": "/nonexistent"},
             stdin=subprocess.DEVNULL,
@@ -135,3 +138,10 @@ def start(command: list[str], environment: dict[str, str], log: Path) -> subproc
             start_new_session=True,
             cwd="/",
         )
+    _started.append(process)
+    return process
+
+
+def forget_ended() -> None:
+    """Let go of the daemons that have ended, so that no zombie remains of them."""
+    _started[:] = [process for process in _started if process.poll() is None]

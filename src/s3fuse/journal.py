@@ -12,9 +12,9 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,43 @@ log = logging.getLogger("s3fuse")
 
 #: Seconds by which the clock of a store may differ from ours.
 CLOCKS_DIFFER = 300.0
+
+
+@dataclass
+class Note:
+    """A note of one upload.
+
+    Attributes
+    ----------
+    store : Store
+        Where it goes.
+    url : S3Url
+        The object to be.
+    path : Path
+        The note itself.
+    is_kept : bool
+        Whether it outlives the upload, because its parts do.
+    """
+
+    store: Store
+    url: S3Url
+    path: Path
+    is_kept: bool = False
+
+    def write(self, upload: str | None) -> None:
+        """Write it, in one step, with the number of the upload if that is known."""
+        content = {
+            "bucket": self.url.bucket,
+            "key": self.url.key,
+            "upload": upload,
+            "since": time.time(),
+            "identity": self.store.connection.identity,
+            "node": asdict(Node.here()),
+            "process": asdict(Process.of(os.getpid())),
+        }
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self.path)
 
 
 class Journal:
@@ -42,45 +79,40 @@ class Journal:
         self.root = root
 
     @contextmanager
-    def noted(self, store: Store, url: S3Url) -> Iterator[Callable[[str], None]]:
+    def noted(self, store: Store, url: S3Url) -> Iterator[Note]:
         """Note an upload while it lasts: first that it will be, then its number.
 
         Yields
         ------
-        callable
-            To be told the number that the store gave the upload.
+        Note
+            To be told the number that the store gave the upload, and whether
+            its parts are still there at the end.
         """
         directory = secure_directory(secure_directory(self.root) / UPLOADS)
-        entry = directory / f"{uuid.uuid4().hex}.json"
-
-        def note(upload: str | None) -> None:
-            content = {
-                "bucket": url.bucket,
-                "key": url.key,
-                "upload": upload,
-                "since": time.time(),
-                "identity": store.connection.identity,
-                "node": asdict(Node.here()),
-                "process": asdict(Process.of(os.getpid())),
-            }
-            temporary = entry.with_suffix(".new")
-            temporary.write_text(json.dumps(content))
-            temporary.replace(entry)
-
-        note(None)
+        note = Note(store, url, directory / f"{uuid.uuid4().hex}.json")
+        note.write(None)
         try:
             yield note
         finally:
-            entry.unlink(missing_ok=True)
+            if not note.is_kept:
+                note.path.unlink(missing_ok=True)
 
-    def abort_abandoned(self, store: Store) -> None:
-        """Abort what processes that are gone have left, as far as `store` may."""
+    @property
+    def has_notes(self) -> bool:
+        """Whether any upload is noted."""
+        return any(self.root.glob(f"{UPLOADS}/*.json"))
+
+    def abort_abandoned(self, store: Store) -> int:
+        """Abort what processes that are gone have left, as far as `store` may; say how many."""
+        aborted = 0
         for entry in self.root.glob(f"{UPLOADS}/*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(entry.read_text())
                 if self._is_abandoned(content) and content["identity"] == store.connection.identity:
                     self._abort(store, content)
                     entry.unlink(missing_ok=True)
+                    aborted += 1
+        return aborted
 
     def _is_abandoned(self, content: dict[str, Any]) -> bool:
         node = Node(**content["node"])
@@ -107,10 +139,9 @@ class Journal:
         """The number of an upload; where its process was killed before it knew, what fits."""
         if content["upload"]:
             return [content["upload"]]
-        answer = store.call("list_multipart_uploads", url, "list", Prefix=url.key)
         return [
             each["UploadId"]
-            for each in answer.get("Uploads", ())
+            for each in store.uploads(url)
             if each["Key"] == url.key
             and abs(each["Initiated"].timestamp() - content["since"]) < CLOCKS_DIFFER
         ]

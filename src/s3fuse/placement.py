@@ -6,13 +6,13 @@ import enum
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Collection
 from pathlib import Path
 
 from s3fuse.daemon import MountOptions, require
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
+from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.transfer import CONCURRENCY, download, download_folder
@@ -137,8 +137,9 @@ class Placement:
                 self._unavailable = str(error)
             self._is_unavailable()
             return False
-        newest = latest[-1].mtime if latest else None
-        _symlink(mount.point / url.key, path, newest)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        make_link(mount.point / url.key, path, latest[-1].mtime if latest else None)
         return True
 
     def _is_unavailable(self) -> bool:
@@ -155,19 +156,3 @@ def _shows(mount_point: Path, info: ObjectInfo) -> bool:
     except FileNotFoundError:
         return False
     return status.st_size == info.size
-
-
-def _symlink(target: Path, path: Path, mtime: float | None) -> None:
-    """Make a link, in one step and as old as what it stands for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    temporary = Path(tempfile.mkdtemp(prefix=".link-", dir=path.parent))
-    try:
-        link = temporary / "link"
-        link.symlink_to(target)
-        if mtime is not None:
-            os.utime(link, (mtime, mtime), follow_symlinks=False)
-        link.replace(path)
-    finally:
-        temporary.rmdir()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3fuse.connection import Connection, is_passing, no_credentials
 from s3fuse.errors import (
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("s3fuse")
 
+T = TypeVar("T")
+
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
+#: What a store answers when a session token is too old.
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class Store:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._lock = threading.Lock()
+        self._reopening = threading.Lock()
         self._checked: set[str] = set()
         self._unreachable: EndpointError | None = None
 
@@ -185,6 +190,15 @@ class Store:
         for key in self.list(url, recursive=True).objects:
             self.call("delete_object", url, "delete", Key=key)
 
+    def uploads(self, url: S3Url) -> Sequence[dict[str, Any]]:
+        """The uploads in parts that are under way below a folder or bucket, or for an object."""
+        try:
+            answer = self.call("list_multipart_uploads", url, "list", Prefix=url.key)
+        except ObjectNotFound:
+            # rclone's answer where there has never been one.
+            return ()
+        return tuple(answer.get("Uploads", ()))
+
     def call(
         self, method: str, url: S3Url, action: str, *, timeout: float | None = None, **kwargs: Any
     ) -> dict[str, Any]:
@@ -205,29 +219,55 @@ class Store:
         send = self._send if timeout else patiently(self._send)
         return send(method, url, action, timeout, **kwargs)
 
+    def copy(self, url: S3Url, path: str) -> None:
+        """Copy an object to a file, as it comes; raises what s3fs raises."""
+        self._renewing(lambda files: files.get_file(f"{url.bucket}/{url.key}", path))
+
     def _send(
         self, method: str, url: S3Url, action: str, timeout: float | None, **kwargs: Any
     ) -> dict[str, Any]:
         from fsspec.asyn import sync
 
-        filesystem = self.filesystem
-        try:
+        def send(files: S3FileSystem) -> dict[str, Any]:
             answer: dict[str, Any] = sync(
-                filesystem.loop,
-                filesystem._call_s3,
-                method,
-                Bucket=url.bucket,
-                timeout=timeout,
-                **kwargs,
+                *(files.loop, files._call_s3, method), Bucket=url.bucket, timeout=timeout, **kwargs
             )
+            return answer
+
+        try:
+            return self._renewing(send)
         except Exception as error:
             raise explained(error, url, action, self.connection) from error
-        return answer
+
+    def _renewing(self, ask: Callable[[S3FileSystem], T]) -> T:
+        """Ask, and once more with what the AWS provider chain gives now if a token has expired."""
+        files = self.filesystem
+        try:
+            return ask(files)
+        except Exception as error:
+            # A HEAD request is answered without a code.
+            may_be_expired = _code(error) in (*EXPIRED, "400")
+            if not may_be_expired or self.connection.is_fixed:
+                raise
+        with self._reopening:
+            if self.filesystem is files:
+                del self.filesystem
+        return ask(self.filesystem)
 
 
 def _quietly(_: object, context: dict[str, Any]) -> None:
     """Keep what breaks behind a request that is repeated anyway out of the user's terminal."""
     log.debug(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+def _origin(error: Exception) -> Exception:
+    """What s3fs was told; it hides the answer of the store in the cause."""
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+
+def _code(error: Exception) -> str:
+    response = getattr(_origin(error), "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
@@ -236,7 +276,7 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
     Parameters
     ----------
     error : Exception
-        From s3fs, which hides the answer of the store in the cause.
+        From s3fs.
     url : S3Url
         What was asked for.
     action : str
@@ -250,10 +290,9 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
 
     if isinstance(error, S3FuseError):
         return error
-    origin = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    origin = _origin(error)
     place = connection.place
-    response = getattr(origin, "response", None)
-    code = str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+    code = _code(error)
 
     match code:
         case "NoSuchBucket":
@@ -274,7 +313,7 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
                 f"{place} rejects the secret key used for s3://{url.bucket}; check "
                 "the secret key in your settings, environment or AWS profile."
             )
-        case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired":
+        case _ if code in EXPIRED:
             return CredentialsError(
                 f"The session token used for s3://{url.bucket} has expired; sign in again."
             )

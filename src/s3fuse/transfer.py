@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import mimetypes
 import os
 import shutil
@@ -20,6 +21,8 @@ from s3fuse.journal import Journal
 from s3fuse.patience import patiently
 from s3fuse.store import ObjectInfo, Store, explained
 from s3fuse.urls import S3Url
+
+log = logging.getLogger("s3fuse")
 
 #: Bytes of a part of a multipart upload; files below twice this go as one.
 PART_SIZE = 16 * 2**20
@@ -65,7 +68,7 @@ def _download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         os.close(handle)
-        store.filesystem.get_file(f"{url.bucket}/{url.key}", temporary)
+        store.copy(url, temporary)
         # Without an MD5 to compare, at least the object must still be the same.
         if os.path.getsize(temporary) != info.size or info.md5 != _md5(temporary):
             _explain_difference(store, url, info)
@@ -169,18 +172,20 @@ def _upload(store: Store, path: Path, url: S3Url, journal: Journal | None) -> No
         body = path.read_bytes()
         store.call("put_object", url, "write", Body=body, ContentMD5=_content_md5(body), **options)
         return
-    with journal.noted(store, url) if journal else nullcontext(_not_noted) as note:
+    with journal.noted(store, url) if journal else nullcontext() as note:
         upload = store.call("create_multipart_upload", url, "write", **options)["UploadId"]
-        note(upload)
+        if note:
+            note.write(upload)
         try:
             _upload_parts(store, path, url, upload)
         except BaseException:
-            store.call("abort_multipart_upload", url, "write", Key=url.key, UploadId=upload)
+            try:
+                store.call("abort_multipart_upload", url, "write", Key=url.key, UploadId=upload)
+            except S3FuseError as error:
+                log.warning(f"The parts of the failed upload to {url} are still there: {error}")
+                if note:
+                    note.is_kept = True
             raise
-
-
-def _not_noted(upload: str) -> None:
-    """Stand in for a journal."""
 
 
 def _upload_parts(store: Store, path: Path, url: S3Url, upload: str) -> None:

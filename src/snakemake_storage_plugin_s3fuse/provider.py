@@ -25,6 +25,7 @@ from s3fuse.mounts import Mounts
 from s3fuse.placement import Placement
 from s3fuse.snapshot import Snapshot
 from s3fuse.store import ObjectInfo, Store
+from s3fuse.teardown import sweep
 from s3fuse.transfer import CONCURRENCY
 from s3fuse.urls import S3Url, redacted
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
@@ -60,7 +61,7 @@ class StorageProvider(StorageProviderBase):
                 parse_size("copy_below", settings.copy_below),
                 settings.mount_options(),
             )
-            self.mounts.sweep()
+            sweep(self.mounts.root)
             self.journal = Journal(settings.mount_root_path())
             self.journal.abort_abandoned(self.store)
         self.snapshot = Snapshot(self.store)

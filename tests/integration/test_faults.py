@@ -113,8 +113,7 @@ def test_an_upload_that_fails_for_good_leaves_the_old_object_and_no_parts(
             publish(behind(proxy, server), tmp_path / "x", bucket.url.child("x"))
         assert proxy.counts.requests["DELETE upload"] == 1
     assert (bucket.folder / "x").read_text() == "old"
-    uploads = bucket.store.call("list_multipart_uploads", bucket.url, "list")
-    assert uploads.get("Uploads", []) == []
+    assert not bucket.store.uploads(bucket.url)
 
 
 def test_a_body_damaged_on_the_way_replaces_nothing(
@@ -146,12 +145,6 @@ publish(Store(Connection(*connection)), Path(path), S3Url(bucket, "x"), Journal(
 """
     journal = Journal(tmp_path / "run")
 
-    def uploads() -> list[object]:
-        found: list[object] = bucket.store.call("list_multipart_uploads", bucket.url, "list").get(
-            "Uploads", []
-        )
-        return found
-
     with proxied(server.endpoint_url) as proxy:
         store = behind(proxy, server)
         # The last part hangs.
@@ -163,14 +156,14 @@ publish(Store(Connection(*connection)), Path(path), S3Url(bucket, "x"), Journal(
             assert upload.poll() is None
             time.sleep(0.05)
         journal.abort_abandoned(store)
-        assert len(uploads()) == 1, "it is still under way"
+        assert len(bucket.store.uploads(bucket.url)) == 1, "it is still under way"
         upload.kill()
         upload.wait()
-        assert len(uploads()) == 1
+        assert len(bucket.store.uploads(bucket.url)) == 1
         journal.abort_abandoned(Store(replace(server.connection, region="elsewhere")))
-        assert len(uploads()) == 1, "another connection must not touch it"
+        assert len(bucket.store.uploads(bucket.url)) == 1, "another connection must not touch it"
         journal.abort_abandoned(store)
-    assert uploads() == []
+    assert not bucket.store.uploads(bucket.url)
     assert [path for path in journal.root.rglob("*") if path.is_file()] == []
     assert (bucket.folder / "x").read_text() == "old"
 
@@ -189,5 +182,5 @@ def test_an_upload_whose_number_was_not_noted_yet_is_found(
     store.call("create_multipart_upload", url, "write", Key="xy")
     entry.write_text(json.dumps(content))
     journal.abort_abandoned(store)
-    left = store.call("list_multipart_uploads", bucket.url, "list")["Uploads"]
+    left = store.uploads(bucket.url)
     assert [each["Key"] for each in left] == ["xy"]

@@ -16,8 +16,11 @@ from s3fuse import daemon, mounts
 from s3fuse.connection import Connection
 from s3fuse.daemon import MountOptions
 from s3fuse.errors import MountBusy, MountError
-from s3fuse.mounts import Mount, Mounts
+from s3fuse.links import make_link
+from s3fuse.mounts import Mounts
+from s3fuse.record import RECORD, Mount
 from s3fuse.server import Server
+from s3fuse.teardown import sweep, unmount
 
 
 @pytest.fixture
@@ -157,7 +160,7 @@ def test_busy_beyond_the_deadline_is_detached_when_read_only(
     finally:
         let_go(holder)
     mount.daemon.handle.wait(10) if mount.daemon and mount.daemon.handle else None
-    made.sweep()
+    sweep(made.root)
     made.unmount()
     assert_clean(made)
 
@@ -214,7 +217,7 @@ def test_what_a_killed_process_left_is_swept(made: Mounts, server: Server, bucke
     mount = start_and_die(made, server, bucket)
     assert mount.is_healthy
     (made.links / "x").symlink_to(mount.point / "x")
-    made.sweep()
+    sweep(made.root)
     assert_clean(made)
 
 
@@ -223,13 +226,13 @@ def test_a_dead_daemon_is_swept_too(made: Mounts, server: Server, bucket: Bucket
     kill(mount)
     with pytest.raises(OSError, match="Transport endpoint is not connected"):
         os.stat(mount.point)
-    made.sweep()
+    sweep(made.root)
     assert_clean(made)
 
 
 def test_mounts_of_the_living_are_not_swept(made: Mounts, server: Server, bucket: Bucket) -> None:
     mount = made.mount(bucket.name, server.connection)
-    made.sweep()
+    sweep(made.root)
     assert mount.is_healthy
 
 
@@ -243,28 +246,65 @@ def test_a_mount_whose_daemon_died_is_replaced(
     assert (mount.point / "x").read_text() == "content"
 
 
+def test_a_dead_daemon_is_replaced_under_a_job(
+    made: Mounts, server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.write("a/x", "content")
+    dead = made.mount(bucket.name, server.connection)
+    link = made.links / "x"
+    make_link(dead.point / "a/x", link, 1000)
+    for _ in range(2):
+        kill(made.all()[0])
+        with pytest.raises(OSError, match="Transport endpoint is not connected"):
+            link.read_text()
+        deadline = time.monotonic() + 10
+        while len(made.all()) != 1 or not made.all()[0].is_healthy:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert link.read_text() == "content"
+        assert link.lstat().st_mtime == 1000
+    assert "s3fs had ended" in caplog.text
+    made.unmount_own()
+    assert_clean(made)
+
+
+def test_a_daemon_that_always_dies_is_not_started_for_ever(
+    made: Mounts, server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "REVIVALS", 1)
+    mount = made.mount(bucket.name, server.connection)
+    make_link(mount.point, made.links / "x")
+    for _ in range(2):
+        kill(made.all()[0])
+        made.renew(server.connection, MountOptions())
+    (dead,) = made.all()
+    assert not dead.is_healthy
+    made.unmount_own()
+    assert_clean(made)
+
+
 def test_a_record_from_before_a_reboot_is_swept(
     made: Mounts, server: Server, bucket: Bucket
 ) -> None:
     mount = made.mount(bucket.name, server.connection)
     mount.save()
-    mounts.unmount(mount, 1)
+    unmount(mount, 1)
     for before in (replace(mount.node, boot="before"), replace(mount.node, host="another")):
         mount.point.mkdir(parents=True, exist_ok=True)
         # The owner's number has been given to a living process, as may happen.
         replace(mount, node=before).save()
-        made.sweep()
+        sweep(made.root)
         assert mount.directory.exists() == (before.host == "another")
-    (mount.directory / mounts.RECORD).unlink()
+    (mount.directory / RECORD).unlink()
     mount.point.rmdir()
-    made.sweep()
+    sweep(made.root)
     assert_clean(made)
 
 
 def test_a_record_that_cannot_be_read_is_no_mount(tmp_path: Path) -> None:
-    (tmp_path / mounts.RECORD).write_text("{")
+    (tmp_path / RECORD).write_text("{")
     assert Mount.load(tmp_path) is None
-    (tmp_path / mounts.RECORD).write_text(json.dumps({"bucket": "x"}))
+    (tmp_path / RECORD).write_text(json.dumps({"bucket": "x"}))
     assert Mount.load(tmp_path) is None
 
 

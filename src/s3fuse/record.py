@@ -1,0 +1,119 @@
+"""The record of a mount, which outlives the process that made it.
+
+Every mount has a directory of its own below the run-time directory::
+
+    <mount_root>/<scope>/lock
+    <mount_root>/<scope>/<bucket>-<random>/mount        the mount point
+                                           record.json  what it is, and whose
+                                           s3fs.log     what the daemon said
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from s3fuse.rundir import Node, Process
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mounted bucket.
+
+    Attributes
+    ----------
+    bucket : str
+        What is mounted.
+    directory : Path
+        Where mount point, record and log lie.
+    cache : Path
+        Where the daemon keeps what it has read.
+    identity : str
+        Digest of the connection and options.
+    keys : str
+        Digest of the credentials; mounts of the same identity and keys are shared.
+    read_write : bool
+        Whether programs may write through it.
+    links : Path
+        Symbolic links into the mount lie below this directory.
+    node : Node
+        Where it is.
+    owner : Process, optional
+        Whose it is; a mount without an owner stays until it is unmounted.
+    daemon : Process, optional
+        The s3fs process.
+    """
+
+    bucket: str
+    directory: Path
+    cache: Path
+    identity: str
+    keys: str
+    read_write: bool
+    links: Path
+    node: Node
+    owner: Process | None
+    daemon: Process | None = None
+
+    @property
+    def point(self) -> Path:
+        """The mount point."""
+        return self.directory / "mount"
+
+    @property
+    def log_file(self) -> Path:
+        """What the daemon said."""
+        return self.directory / "s3fs.log"
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the mount point is in the kernel's table of mounts, dead or alive."""
+        # Not psutil.disk_partitions, nor os.path.ismount: they stat the mount
+        # point, which hangs where the daemon does.
+        point = str(self.point).replace("\\", "\\134").replace(" ", "\\040")
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
+            return any(line.split(" ", 2)[1] == point for line in table)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it is mounted and its daemon lives."""
+        return self.is_mounted and self.daemon is not None and self.daemon.handle is not None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the process it belongs to has ended; without an owner, the daemon."""
+        process = self.owner or self.daemon
+        return process is None or self.node.boot != Node.here().boot or process.handle is None
+
+    def save(self) -> None:
+        """Write the record, in one step."""
+        temporary = self.directory / f"{RECORD}.new"
+        temporary.write_text(json.dumps(asdict(self), default=str, indent=1))
+        temporary.replace(self.directory / RECORD)
+
+    @classmethod
+    def load(cls, directory: Path) -> Mount | None:
+        """Read the record of a mount; None if there is none that can be read."""
+        try:
+            values: dict[str, Any] = json.loads((directory / RECORD).read_text())
+            values["node"] = Node(**values["node"])
+            for name in ("owner", "daemon"):
+                values[name] = Process(**values[name]) if values[name] else None
+            for name in ("directory", "cache", "links"):
+                values[name] = Path(values[name])
+            return cls(**values)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def mounts_below(directory: Path) -> Iterator[Mount]:
+    """The recorded mounts of a scope, as far as they are on this node."""
+    for record in sorted(directory.glob(f"*/{RECORD}")):
+        mount = Mount.load(record.parent)
+        if mount and not mount.node.is_elsewhere:
+            yield mount

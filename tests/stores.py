@@ -1,0 +1,67 @@
+"""Other S3 servers than the embedded one, on loopback: moto, and s3rver from npm."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from s3fuse.connection import Connection
+
+BIN = Path(sysconfig.get_path("scripts"))
+S3RVER = Path(sys.prefix) / "s3rver/node_modules/s3rver/bin/s3rver.js"
+#: The only keys that s3rver knows; moto takes any.
+S3RVER_KEYS = ("S3RVER", "S3RVER")
+
+
+@contextmanager
+def moto(folder: Path) -> Iterator[Connection]:
+    """Run moto's server, which keeps everything in memory."""
+    command = [str(BIN / "moto_server"), "--host", "127.0.0.1", "--port", "0"]
+    with _running(command, r"Running on (http://127\.0\.0\.1:\d+)") as url:
+        yield Connection(url, "us-east-1", "any", "thing")
+
+
+@contextmanager
+def s3rver(folder: Path) -> Iterator[Connection]:
+    """Run s3rver, which keeps objects in files."""
+    # Its continuation tokens use a cipher that OpenSSL 3 calls legacy.
+    command = [str(BIN / "node"), "--openssl-legacy-provider", str(S3RVER)]
+    command += ["--directory", str(folder)]
+    command += ["--address", "127.0.0.1", "--port", "0"]
+    with _running(command, r"listening on 127\.0\.0\.1:(\d+)") as port:
+        yield Connection(f"http://127.0.0.1:{port}", "us-east-1", *S3RVER_KEYS)
+
+
+@contextmanager
+def _running(command: list[str], ready: str) -> Iterator[str]:
+    """Run a server; what it says when it listens has the group that is yielded."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if match := re.search(ready, line):
+                # Read on, or the server waits for room in the pipe.
+                threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
+                yield match[1]
+                return
+        raise AssertionError(f"{command[0]} did not start: {''.join(said)}")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _drain(stream: IO[str]) -> None:
+    with stream:
+        deque(stream, 0)
