@@ -3,15 +3,18 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile
+SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk
 
-.PHONY: demo test lint format docs faults system clean
+.PHONY: demo test test-slow lint format docs faults bench system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
 
-test: $(VENV)/test.done $(VENV)/s3rver.done system lint ## all checks and tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/test.done system lint ## all checks and tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff check .
@@ -24,8 +27,11 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
 
-faults: $(VENV)/test.done system ## break 400 runs, and count what is lost (40 minutes)
-	@PYTHONPATH=tools $(BIN)/python tools/reliability
+faults: $(VENV)/test.done system ## break 380 runs, and count what is lost (40 minutes)
+	@PYTHONPATH=tools $(BIN)/python -m reliability
+
+bench: $(VENV)/bench.done system ## compare with every way to do it by hand
+	@PYTHONPATH=tools $(BIN)/python -m bench
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
 	@$(BIN)/python tools/settings_reference.py

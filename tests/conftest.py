@@ -40,6 +40,15 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert daemons() == [], "tests left a server or s3fs running"
 
 
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Providers leave keys in the environment, for their children; not for other tests."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+
+
 def mounted() -> list[str]:
     """The s3fs mounts that tests made; whatever else this machine has mounted is not ours."""
     table = Path("/proc/self/mounts").read_text().splitlines()

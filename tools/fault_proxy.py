@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-CHUNK = 64 * 1024
+CHUNK = 256 * 1024
+#: Seconds by which a limited connection may run ahead of its clock.
+SLACK = 0.01
 
 #: Errors as S3 answers them: status line and code.
 ERRORS = {
@@ -82,7 +84,7 @@ class Faults:
     latency : float
         Seconds before each request is passed on.
     connection_bandwidth, total_bandwidth : float
-        Bytes a second of answers, for one connection and for all; 0 for no limit.
+        Bytes a second of bodies, for one connection and for all; 0 for no limit.
     error_share : float
         Share of requests that are answered with `error`.
     error : str
@@ -151,8 +153,10 @@ class _Limit:
     async def take(self, count: int, rate: float) -> None:
         if rate:
             now = time.monotonic()
-            self.free_at = max(self.free_at, now) + count / rate
-            await asyncio.sleep(self.free_at - now)
+            # What a sleep took too long is caught up with.
+            self.free_at = max(self.free_at, now - SLACK) + count / rate
+            if self.free_at > now:
+                await asyncio.sleep(self.free_at - now)
 
 
 class Proxy:
@@ -259,6 +263,8 @@ class Proxy:
                     if self.faults.damage_uploads:
                         self.counts.injected["damage"] += 1
                         piece = piece[:-1] + bytes([piece[-1] ^ 1])
+                    await limit.take(len(piece), self.faults.connection_bandwidth)
+                    await self._total.take(len(piece), self.faults.total_bandwidth)
                     up_writer.write(piece)
                     await up_writer.drain()
                 answer = await _read_head(up_reader)

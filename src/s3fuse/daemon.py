@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import shutil
@@ -13,15 +14,37 @@ from pathlib import Path
 from s3fuse.connection import Connection
 from s3fuse.errors import MountUnavailable
 
-#: Read from S3 in pieces of this many MB, one at a time: on each miss s3fs
-#: reads ahead the product of the two, which is 50 MB by default.
-PART_MB = 5
-PARALLEL = 1
-
 # Popen objects warn when they go before their process does; these may.
 _started: list[subprocess.Popen[bytes]] = []
 
 _VERSION = re.compile(r"V(\d+)\.(\d+)")
+
+
+class Reading(enum.Enum):
+    """How the files of a mount are read.
+
+    The value is how s3fs reads ahead on each miss: so many pieces at once,
+    each of so many MB, of which 5 is the least that it takes.
+    """
+
+    UNKNOWN = (3, 5)
+    RANDOM = (1, 5)
+    SEQUENTIAL = (10, 10)
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that are read at the same time."""
+        return self.value[0]
+
+    @property
+    def piece_mb(self) -> int:
+        """MB of a piece."""
+        return self.value[1]
+
+    @property
+    def ahead(self) -> int:
+        """Bytes that are read on each miss."""
+        return self.pieces * self.piece_mb * 2**20
 
 
 @dataclass(frozen=True)
@@ -36,11 +59,19 @@ class MountOptions:
         Bound of the cache on disk; as much as the disk has free if left out.
     extra : str
         More options for s3fs, separated by commas.
+    reading : Reading
+        How files will be read.
     """
 
     read_write: bool = False
     cache_bytes: int | None = None
     extra: str = ""
+    reading: Reading = Reading.UNKNOWN
+
+    @property
+    def identity(self) -> str:
+        """What tells two ways of mounting apart."""
+        return f"{self.read_write}-{self.reading.name}-{self.extra}"
 
 
 def require() -> None:
@@ -87,9 +118,11 @@ def command(
         "ro" if not options.read_write else "rw",
         f"use_cache={cache}",
         f"tmpdir={cache}",
-        f"multipart_size={PART_MB}",
+        f"multipart_size={options.reading.piece_mb}",
         # Called max_thread_count since 1.96, where it bounds all threads.
-        f"parallel_count={PARALLEL}" if version() < (1, 96) else "max_thread_count=5",
+        f"{'parallel' if version() < (1, 96) else 'max_thread'}_count={options.reading.pieces}",
+        # What the kernel has of a file stays while the file is the same.
+        "auto_cache",
         f"uid={os.geteuid()}",
         f"gid={os.getegid()}",
         "umask=0077" if options.read_write else "umask=0222",

@@ -72,6 +72,7 @@ class Mounts:
         self.links = self.links.absolute()
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
+        self._ways: dict[str, tuple[Connection, MountOptions]] = {}
         self._revived: Counter[str] = Counter()
 
     @property
@@ -85,6 +86,7 @@ class Mounts:
         connection: Connection,
         options: MountOptions | None = None,
         *,
+        probe: str = "",
         fresh: bool = False,
         keep: bool = False,
     ) -> Mount:
@@ -98,6 +100,8 @@ class Mounts:
             Where it is and who asks.
         options : MountOptions, optional
             How to mount it.
+        probe : str
+            Key of an object that is wanted; a new mount must show it.
         fresh : bool
             Do not use a mount that is there: it knows an object as it was.
         keep : bool
@@ -124,16 +128,17 @@ class Mounts:
                     break
             else:
                 try:
-                    mount = self._start(bucket, connection, options, keep)
+                    mount = self._start(bucket, connection, options, probe, keep)
                 finally:
                     remove_empty_scope(directory)
         if not keep:
             with self._lock:
-                self._keeper = self._keeper or Keeper(lambda: self.renew(connection, options))
+                self._ways[_identity(connection, options)] = (connection, options)
+                self._keeper = self._keeper or Keeper(self.renew)
         return mount
 
     def _start(
-        self, bucket: str, connection: Connection, options: MountOptions, keep: bool
+        self, bucket: str, connection: Connection, options: MountOptions, probe: str, keep: bool
     ) -> Mount:
         credentials = connection.credentials()
         directory = Path(tempfile.mkdtemp(prefix=f"{bucket}-", dir=self.scope_directory))
@@ -157,7 +162,7 @@ class Mounts:
         try:
             mount = replace(mount, daemon=Process.of(process.pid))
             mount.save()
-            _wait_until_ready(mount, process)
+            _wait_until_ready(mount, process, probe)
         except BaseException as error:
             process.kill()
             process.wait()
@@ -173,7 +178,7 @@ class Mounts:
         log.info(f"Mounted s3://{bucket} read-{'write' if options.read_write else 'only'}.")
         return mount
 
-    def renew(self, connection: Connection, options: MountOptions) -> None:
+    def renew(self) -> None:
         """Mount anew what jobs of this run read where that has become necessary.
 
         That is when the daemon of a mount has ended, or when its credentials
@@ -188,11 +193,12 @@ class Mounts:
         MountError
             If the new mount did not come up.
         """
-        keys = connection.credentials().digest
-        identity = _identity(connection, options)
         for old in self._own():
+            if old.identity not in self._ways:
+                continue
+            connection, options = self._ways[old.identity]
             is_healthy = old.is_healthy
-            if old.identity != identity or (is_healthy and old.keys == keys):
+            if is_healthy and old.keys == connection.credentials().digest:
                 continue
             if self._revived[old.bucket] >= REVIVALS or not any(links_into(old.point, old.links)):
                 continue
@@ -210,6 +216,7 @@ class Mounts:
                 if old.is_mounted:
                     fusermount(old, lazy=True)
                 discard(old)
+                remove_empty_scope(self.scope_directory)
 
     def unmount_own(self) -> None:
         """Unmount what belongs to this run, with patience; only its owner does.
@@ -266,10 +273,10 @@ class Mounts:
 
 
 def _identity(connection: Connection, options: MountOptions) -> str:
-    return f"{connection.identity}-{options.read_write}-{options.extra}"
+    return f"{connection.identity}-{options.identity}"
 
 
-def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes], probe: str) -> None:
     """Wait for the entry in the kernel's table, and for an answer from the bucket."""
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(BlockingIOError),
@@ -288,7 +295,7 @@ def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes]) -> None:
         # Not a listing of the bucket, which may have a million objects: any
         # name makes s3fs ask the store.
         try:
-            os.stat(mount.point / ".s3fuse-is-ready")
+            os.stat(mount.point / (probe or ".s3fuse-is-ready"))
         except FileNotFoundError:
             answer.append(None)
         except OSError as error:
@@ -304,6 +311,9 @@ def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes]) -> None:
         raise MountError(f"it did not answer within {READY_TIMEOUT:.0f} s")
     if answer[0] is not None:
         raise MountError(f"it answered {answer[0]}")
+    if not mount.is_mounted:
+        # The answer was that of the empty folder beneath.
+        raise MountError("it was gone again at once")
 
 
 def _not_ready(_: tenacity.RetryCallState) -> NoReturn:

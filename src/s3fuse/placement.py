@@ -8,12 +8,14 @@ import os
 import shutil
 import threading
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from s3fuse.daemon import MountOptions, require
+from s3fuse.daemon import MountOptions, Reading, require
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
+from s3fuse.readahead import READ_AHEAD
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.transfer import CONCURRENCY, download, download_folder
 from s3fuse.urls import S3Url
@@ -65,6 +67,7 @@ class Placement:
         self.copy_below = copy_below
         self.options = options
         self._lock = threading.Lock()
+        self._linked: dict[Path, str] = {}
         self._told = False
         self._unavailable: str | None = None
         if access is not Access.COPY:
@@ -94,9 +97,11 @@ class Placement:
             case _:
                 return size >= self.copy_below and not self._is_unavailable()
 
-    def object(self, url: S3Url, info: ObjectInfo, path: Path) -> None:
-        """Make one object available at `path`."""
-        if self.is_mounted(info.size) and self._link(url, [info], path):
+    def object(
+        self, url: S3Url, info: ObjectInfo, path: Path, reading: Reading = Reading.UNKNOWN
+    ) -> None:
+        """Make one object available at `path`, for a job that reads it in a known way or not."""
+        if self.is_mounted(info.size) and self._link(url, [info], path, reading):
             return
         download(self.store, url, info, path)
 
@@ -114,18 +119,26 @@ class Placement:
             return
         path.mkdir(parents=True, exist_ok=True)
 
-    def _link(self, url: S3Url, infos: Collection[ObjectInfo], path: Path) -> bool:
+    def _link(
+        self,
+        url: S3Url,
+        infos: Collection[ObjectInfo],
+        path: Path,
+        reading: Reading = Reading.UNKNOWN,
+    ) -> bool:
         """Link into a mount that shows just what the S3 API says; False if none can be had."""
+        latest = sorted(infos, key=lambda info: info.mtime)[-CHECKED_IN_FOLDER:]
+        probe = latest[-1].key if latest else ""
+        options = replace(self.options, reading=reading)
         try:
-            mount = self.mounts.mount(url.bucket, self.store.connection, self.options)
-            latest = sorted(infos, key=lambda info: info.mtime)[-CHECKED_IN_FOLDER:]
-            if not all(_shows(mount.point, info) for info in latest):
+            mount = self.mounts.mount(url.bucket, self.store.connection, options, probe=probe)
+            if not all(self._shows(mount.point, info) for info in latest):
                 # It remembers an object that has been replaced since.
                 mount = self.mounts.mount(
-                    url.bucket, self.store.connection, self.options, fresh=True
+                    *(url.bucket, self.store.connection, options), probe=probe, fresh=True
                 )
                 for info in latest:
-                    if not _shows(mount.point, info):
+                    if not self._shows(mount.point, info):
                         changed = S3Url(url.bucket, info.key)
                         raise ObjectChanged(
                             f"{changed} was replaced while it was mounted; start the run again."
@@ -140,7 +153,25 @@ class Placement:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         make_link(mount.point / url.key, path, latest[-1].mtime if latest else None)
+        if not url.is_folder:
+            whole = reading is Reading.SEQUENTIAL and self._has_room(latest[0].size)
+            READ_AHEAD.add(mount.point, url.key, latest[0].size if whole else 1, reading)
         return True
+
+    def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
+        """Whether a mount has the version of an object that the S3 API has."""
+        path = mount_point / info.key
+        # A file that is held open is not looked at again by s3fs.
+        seen = self._linked.setdefault(path, info.etag)
+        try:
+            return seen == info.etag and os.stat(path).st_size == info.size
+        except FileNotFoundError:
+            return False
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the cache can hold a whole file, and as much again."""
+        bound = self.options.cache_bytes or shutil.disk_usage(self.mounts.cache_dir).free
+        return size < bound / 2
 
     def _is_unavailable(self) -> bool:
         with self._lock:
@@ -148,11 +179,3 @@ class Placement:
                 self._told = True
                 log.warning(f"Inputs are copied instead of mounted: {self._unavailable}.")
         return self._unavailable is not None
-
-
-def _shows(mount_point: Path, info: ObjectInfo) -> bool:
-    try:
-        status = os.stat(mount_point / info.key)
-    except FileNotFoundError:
-        return False
-    return status.st_size == info.size

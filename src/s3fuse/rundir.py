@@ -187,13 +187,24 @@ def secure_directory(path: Path) -> Path:
 def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of a directory; the kernel frees it when its holder dies.
 
+    A directory that somebody has just removed is made again, unless `wait` is false.
+
     Yields
     ------
     bool
         Whether it is held; always, unless `wait` is false and somebody else has it.
     """
     while True:
-        with (directory / LOCK).open("a") as file:
+        if wait:
+            directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            opened = (directory / LOCK).open("a")
+        except FileNotFoundError:
+            if wait:
+                continue
+            yield False
+            return
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:

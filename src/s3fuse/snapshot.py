@@ -50,17 +50,23 @@ class Snapshot:
         listing = self.listing(url.parent)
         return listing is not None and prefix in listing.folders
 
+    def has_listed(self, folder: S3Url) -> bool:
+        """Whether a folder was listed so far; asks nothing."""
+        return self._remembered(folder) is not None
+
     def remembered(self, url: S3Url) -> ObjectInfo | None:
         """What an object was when its folder was listed, if it was; asks nothing."""
-        with self._lock:
-            listing = self._folders.get(url.parent)
+        listing = self._remembered(url.parent)
         return listing.objects.get(url.key) if listing else None
 
     def has_seen(self, url: S3Url) -> bool:
         """Whether an object or folder was in a listing so far; asks nothing."""
-        with self._lock:
-            listing = self._folders.get(url.parent)
+        listing = self._remembered(url.parent)
         return listing is not None and (url.key in listing.objects or url.key in listing.folders)
+
+    def _remembered(self, folder: S3Url) -> Listing | None:
+        with self._lock:
+            return self._folders.get(folder)
 
     def tree(self, folder: S3Url) -> Listing:
         """Everything below a folder, at any depth."""

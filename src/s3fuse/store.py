@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
+#: Bytes of a body that are handed on at a time.
+CHUNK = 256 * 1024
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 
@@ -219,9 +222,47 @@ class Store:
         send = self._send if timeout else patiently(self._send)
         return send(method, url, action, timeout, **kwargs)
 
-    def copy(self, url: S3Url, path: str) -> None:
-        """Copy an object to a file, as it comes; raises what s3fs raises."""
-        self._renewing(lambda files: files.get_file(f"{url.bucket}/{url.key}", path))
+    def read(
+        self,
+        url: S3Url,
+        info: ObjectInfo,
+        start: int,
+        size: int,
+        write: Callable[[bytes, int], Any],
+    ) -> None:
+        """Read a piece of one version of an object; raises what s3fs raises.
+
+        Parameters
+        ----------
+        url : S3Url
+            The object.
+        info : ObjectInfo
+            The version.
+        start, size : int
+            Bytes.
+        write : callable
+            Is given each chunk as it comes, and its position in the object.
+        """
+        from fsspec.asyn import sync
+
+        span = {"IfMatch": f'"{info.etag}"'}
+        if size < info.size:
+            span["Range"] = f"bytes={start}-{start + size - 1}"
+
+        async def copy(files: S3FileSystem) -> None:
+            answer = await files._call_s3("get_object", Bucket=url.bucket, Key=url.key, **span)
+            # Some servers ignore the condition.
+            if answer.get("ETag", "").strip('"') != info.etag:
+                raise ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
+            position = start
+            with contextlib.closing(answer["Body"]) as body:
+                async for chunk in body.iter_chunks(CHUNK):
+                    write(chunk, position)
+                    position += len(chunk)
+            if position != start + size:
+                raise ConnectionError(f"{position - start} bytes came instead of {size}")
+
+        self._renewing(lambda files: sync(files.loop, copy, files))
 
     def _send(
         self, method: str, url: S3Url, action: str, timeout: float | None, **kwargs: Any

@@ -16,6 +16,7 @@ from s3fuse import daemon
 from s3fuse.errors import MountBusy
 from s3fuse.holders import describe, holders
 from s3fuse.links import remove_links
+from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
 from s3fuse.rundir import LOCK, UPLOADS, locked, secure_directory
 
@@ -39,6 +40,7 @@ def unmount(mount: Mount, timeout: float) -> None:
     if not mount.is_mounted and mount.daemon and mount.daemon.handle:
         # Detached while in use: the daemon ends when its last user does.
         return
+    READ_AHEAD.release(mount.point)
     if mount.is_mounted:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(MountBusy),
@@ -183,6 +185,7 @@ def _take_down_abandoned(mount: Mount) -> bool:
 
 def discard(mount: Mount) -> None:
     """Remove links, cache and record.  The mount point goes by rmdir: never its content."""
+    READ_AHEAD.release(mount.point)
     remove_links(mount.point, mount.links)
     with contextlib.suppress(FileNotFoundError):
         mount.point.rmdir()
@@ -192,4 +195,5 @@ def discard(mount: Mount) -> None:
         mount.cache.parent.rmdir()
     for path in (mount.log_file, mount.directory / RECORD):
         path.unlink(missing_ok=True)
-    mount.directory.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        mount.directory.rmdir()

@@ -26,7 +26,7 @@ log = logging.getLogger("s3fuse")
 
 #: Bytes of a part of a multipart upload; files below twice this go as one.
 PART_SIZE = 16 * 2**20
-#: Parts of one upload that are in memory and on their way at the same time.
+#: Parts of one object that are on their way at the same time.
 PARTS_AT_A_TIME = 4
 #: S3 takes no more parts than this.
 MAX_PARTS = 10_000
@@ -58,34 +58,59 @@ def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
         If it cannot be read, or `path` not be written.
     """
     store.check(url.bucket)
-    _download(store, url, info, path)
-
-
-@patiently
-def _download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-        os.close(handle)
-        store.copy(url, temporary)
-        # Without an MD5 to compare, at least the object must still be the same.
-        if os.path.getsize(temporary) != info.size or info.md5 != _md5(temporary):
+        with open(handle, "wb") as file:
+            os.truncate(handle, info.size)
+            _fetch(store, url, info, file.fileno())
+        if info.md5 and info.md5 != _md5(temporary):
             _explain_difference(store, url, info)
         os.utime(temporary, (info.mtime, info.mtime))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        # s3fs gives errors of the store numbers, too; these are of the disk.
-        if error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error
-        raise explained(error, url, "read", store.connection) from error
-    except Exception as error:
-        raise explained(error, url, "read", store.connection) from error
+        raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error
     finally:
         if temporary:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def _fetch(store: Store, url: S3Url, info: ObjectInfo, descriptor: int) -> None:
+    """Read all pieces of an object, several at once."""
+
+    @patiently
+    def fetch(start: int) -> None:
+        size = min(PART_SIZE, info.size - start)
+        try:
+            store.read(url, info, start, size, write)
+        except OSError as error:
+            # s3fs gives errors of the store numbers, too; these are of the disk.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+                raise
+            raise explained(error, url, "read", store.connection) from error
+        except Exception as error:
+            raise explained(error, url, "read", store.connection) from error
+
+    def write(chunk: bytes, position: int) -> None:
+        while chunk:
+            written = os.pwrite(descriptor, chunk, position)
+            chunk, position = chunk[written:], position + written
+
+    starts = range(0, max(info.size, 1), PART_SIZE)
+    if len(starts) == 1:
+        fetch(0)
+        return
+    with ThreadPoolExecutor(PARTS_AT_A_TIME) as pool:
+        pieces = [pool.submit(fetch, start) for start in starts]
+        try:
+            for piece in pieces:
+                piece.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def download_folder(

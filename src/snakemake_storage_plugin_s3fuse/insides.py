@@ -8,11 +8,16 @@ rule knows.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from snakemake.io.flags.access_patterns import STORE_KEY as ACCESS_PATTERN
+from snakemake.io.flags.access_patterns import AccessPattern
 from snakemake_interface_executor_plugins.settings import ExecMode
 
+from s3fuse.daemon import Reading
 from s3fuse.rundir import claim_ownership
+
+T = TypeVar("T")
 
 
 class Insides:
@@ -21,6 +26,7 @@ class Insides:
     def __init__(self) -> None:
         self.workflow: Any = None
         self._inputs_by_output: dict[str, set[str]] = {}
+        self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
 
     def learn(self, file: Any) -> None:
         """Take note of a file of a rule, which Snakemake ties to each object of a rule."""
@@ -42,6 +48,25 @@ class Insides:
         cache = getattr(self.workflow, "iocache", None)
         return bool(cache is not None and cache.active)
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether all jobs of the workflow run on this node, under this process."""
+        workflow = self.workflow
+        return bool(
+            workflow is not None
+            and workflow.exec_mode is ExecMode.DEFAULT
+            and not workflow.non_local_exec
+        )
+
+    def reading_of(self, path: Path) -> Reading:
+        """How the jobs say that they read a file, by ``access.random()`` and its siblings."""
+        patterns = self._look_up(self._patterns_by_input, path, set())
+        if patterns == {AccessPattern.RANDOM}:
+            return Reading.RANDOM
+        if patterns and patterns <= {AccessPattern.SEQUENTIAL, AccessPattern.MULTI}:
+            return Reading.SEQUENTIAL
+        return Reading.UNKNOWN
+
     def is_lasting_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``temp()``."""
         matching = self._outputs_like(path)
@@ -51,17 +76,25 @@ class Insides:
         """Whether a rule writes this path."""
         return bool(self._outputs_like(path))
 
+    def is_file_output(self, path: Path) -> bool:
+        """Whether a rule writes this path, and not as ``directory()``."""
+        matching = self._outputs_like(path)
+        return bool(matching) and not any("directory" in output.flags for output in matching)
+
     def inputs_beside(self, path: Path) -> set[str]:
         """The local paths of the inputs of the job that writes this path."""
-        jobs = self.workflow.dag.jobs if self.workflow is not None else ()
-        if str(path) not in self._inputs_by_output:
-            # Jobs come and go with checkpoints, so look again for what is new.
-            self._inputs_by_output = {
-                str(output): {str(file) for file in job.input}
-                for job in jobs
-                for output in job.output
-            }
-        return self._inputs_by_output.get(str(path), set())
+        return self._look_up(self._inputs_by_output, path, set())
+
+    def _look_up(self, found: dict[str, T], path: Path, default: T) -> T:
+        # Jobs come and go with checkpoints, so look again for what is new.
+        if str(path) not in found and self.workflow is not None:
+            for job in self.workflow.dag.jobs:
+                for output in job.output:
+                    self._inputs_by_output[str(output)] = {str(file) for file in job.input}
+                for file in job.input:
+                    patterns = self._patterns_by_input.setdefault(str(file), set())
+                    patterns.add(file.flags.get(ACCESS_PATTERN))
+        return found.get(str(path), default)
 
     def _outputs_like(self, path: Path) -> list[Any]:
         if self.workflow is None:

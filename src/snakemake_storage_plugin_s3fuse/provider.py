@@ -66,10 +66,10 @@ class StorageProvider(StorageProviderBase):
             self.journal.abort_abandoned(self.store)
         self.snapshot = Snapshot(self.store)
         self.insides = Insides()
-        #: Objects that this process has put here or into the bucket.
-        self.known: dict[S3Url, ObjectInfo] = {}
+        #: Objects that this process has put here or into the bucket; None if removed.
+        self.known: dict[S3Url, ObjectInfo | None] = {}
         #: Objects that jobs read through a mount, by the path of their link.
-        self.linked: dict[str, ObjectInfo] = {}
+        self.linked: dict[str, tuple[S3Url, ObjectInfo]] = {}
         #: Objects that a job of this process is about to replace.
         self.superseded: set[S3Url] = set()
         #: Objects that this process has published where there was none.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from snakemake_interface_storage_plugins.common import Operation
 from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, get_constant_prefix
@@ -16,12 +17,14 @@ from snakemake_interface_storage_plugins.storage_object import (
 
 from s3fuse.errors import ObjectChanged, ObjectNotFound, QueryError
 from s3fuse.store import ObjectInfo
-from s3fuse.transfer import publish, publish_folder
+from s3fuse.transfer import CONCURRENCY, publish, publish_folder
 from s3fuse.urls import SCHEME, S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
 
 if TYPE_CHECKING:
     from snakemake_storage_plugin_s3fuse.provider import StorageProvider
+
+T = TypeVar("T")
 
 #: A bucket is older than anything, so it never makes a job run.
 BUCKET_MTIME = 0.0
@@ -62,7 +65,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             return False
         if self.url.is_folder:
             return self._has_objects()
-        return self._info() is not None or self._has_objects()
+        if self._info() is not None:
+            return True
+        # Only a folder that is named without its slash is left.
+        is_file = self.provider.insides.is_file_output(self.local_path())
+        return not is_file and self._has_objects()
 
     def mtime(self) -> float:
         """When it was last published; of a folder, when the latest object in it was."""
@@ -121,12 +128,15 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             placement.bucket(self.url, path)
             return
         info = self._info()
+        if info and placement.is_mounted(info.size):
+            # A copy asks for the version that was planned with; a mount cannot.
+            info = self.provider.store.head(self.url)
         if info:
             self._refuse_if_changed(info)
-            placement.object(self.url, info, path)
+            placement.object(self.url, info, path, self.provider.insides.reading_of(path))
             self.provider.known[self.url] = info
             if path.is_symlink():
-                self.provider.linked[str(path)] = info
+                self.provider.linked[str(path)] = (self.url, info)
             return
         contents = self._contents()
         if not contents:
@@ -164,7 +174,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             self.provider.superseded.add(self.url)
             return
         is_object = self._info() is not None
-        self.provider.known.pop(self.url, None)
+        self.provider.known[self.url] = None
         self.provider.created.discard(self.url)
         self.provider.store.remove(self.url if is_object else self.url.child(""))
 
@@ -177,25 +187,25 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         """Answer `exists`."""
         async with self._rate_limiter(Operation.EXISTS):
             with as_workflow_errors():
-                return self.exists()
+                return await self._answer(self.exists)
 
     async def managed_mtime(self) -> float:
         """Answer `mtime`."""
         async with self._rate_limiter(Operation.MTIME):
             with as_workflow_errors():
-                return self.mtime()
+                return await self._answer(self.mtime)
 
     async def managed_size(self) -> int:
         """Answer `size`."""
         async with self._rate_limiter(Operation.SIZE):
             with as_workflow_errors():
-                return self.size()
+                return await self._answer(self.size)
 
     async def managed_checksum(self) -> str | None:
         """Answer `checksum`."""
         async with self._rate_limiter(Operation.SIZE):
             with as_workflow_errors():
-                return self.checksum()
+                return await self._answer(self.checksum)
 
     async def managed_local_footprint(self) -> int:
         """Answer `local_footprint`."""
@@ -220,7 +230,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         """Remove or supersede."""
         async with self._rate_limiter(Operation.REMOVE):
             with as_workflow_errors():
-                self.remove()
+                await self.provider.in_thread(self.remove)
+
+    async def _answer(self, ask: Callable[[], T]) -> T:
+        """Answer at once from what is known while planning; later, beside other questions."""
+        return ask() if self._is_planning else await self.provider.in_thread(ask)
 
     # Where the answers come from.
 
@@ -264,11 +278,13 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         A mount reads a file in pieces, so a result may mix two versions.
         """
         inputs = self.provider.insides.inputs_beside(self.local_path())
-        for path in inputs & self.provider.linked.keys():
-            read = self.provider.linked[path]
-            url = S3Url(Path(path).relative_to(self.provider.local_prefix).parts[0], read.key)
-            now = self.provider.store.head(url)
-            if now is None or now.etag != read.etag:
+        read = [self.provider.linked[path] for path in inputs & self.provider.linked.keys()]
+        if not read:
+            return
+        with ThreadPoolExecutor(min(len(read), CONCURRENCY)) as pool:
+            now = pool.map(self.provider.store.head, [url for url, _ in read])
+        for (url, info), found in zip(read, now, strict=True):
+            if found is None or found.etag != info.etag:
                 raise ObjectChanged(
                     f"{url} was replaced while a job read it, so {self.url} was not "
                     "published; start the run again."
@@ -282,11 +298,20 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     def _info(self) -> ObjectInfo | None:
         if self.url.is_folder:
             return None
+        known, snapshot = self.provider.known, self.provider.snapshot
+        if self.url in known:
+            return known[self.url]
         if self._is_planning:
-            return self.provider.snapshot.object(self.url)
-        if known := self.provider.known.get(self.url):
-            return known
-        return self.provider.store.head(self.url)
+            return snapshot.object(self.url)
+        planned = snapshot.remembered(self.url)
+        insides, path = self.provider.insides, self.local_path()
+        if insides.is_output(path):
+            # Nobody writes it but the jobs of this run; where those run, this
+            # process knows of all that they have published.
+            is_planned = insides.runs_here and snapshot.has_listed(self.url.parent)
+        else:
+            is_planned = planned is not None
+        return planned if is_planned else self.provider.store.head(self.url)
 
     def _has_objects(self) -> bool:
         if self._is_planning:

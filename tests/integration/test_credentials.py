@@ -20,6 +20,8 @@ from s3fuse.transfer import publish
 from s3fuse.urls import S3Url
 from stores import moto
 
+pytestmark = pytest.mark.slow
+
 SMALL = Path(__file__).parent / "small.smk"
 BUCKET = S3Url("a-bucket")
 #: Seconds: a new key every so often, and how long after that the one before is good.

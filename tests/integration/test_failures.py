@@ -237,6 +237,7 @@ def test_a_failed_job_leaves_its_old_output(
     assert (bucket.folder / "out.txt").read_text() == "content"
 
 
+@pytest.mark.slow
 def test_of_two_outputs_neither_is_left_when_one_cannot_be_published(
     tmp_path: Path, server: Server, bucket: Bucket
 ) -> None:

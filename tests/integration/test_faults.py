@@ -22,6 +22,9 @@ from s3fuse.store import Store
 from s3fuse.transfer import PART_SIZE, download, publish
 
 
+pytestmark = pytest.mark.slow
+
+
 def behind(proxy: Proxy, server: Server) -> Store:
     return Store(replace(server.connection, endpoint_url=proxy.endpoint_url))
 

@@ -118,6 +118,7 @@ class Outputs(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(280)
+@pytest.mark.slow
 def test_no_sequence_loses_an_output(tmp_path_factory: pytest.TempPathFactory) -> None:
     with serving(tmp_path_factory.mktemp("model")) as server:
         Outputs.server = server

@@ -276,7 +276,7 @@ def test_a_daemon_that_always_dies_is_not_started_for_ever(
     make_link(mount.point, made.links / "x")
     for _ in range(2):
         kill(made.all()[0])
-        made.renew(server.connection, MountOptions())
+        made.renew()
     (dead,) = made.all()
     assert not dead.is_healthy
     made.unmount_own()

@@ -7,6 +7,7 @@ after it, with nothing broken, must end right and leave nothing behind.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import click
 
-from cases import CASES
-from runs import HEALED, RIGHT, Lab
+from reliability.cases import CASES
+from reliability.runs import HEALED, RIGHT, Lab
 from s3fuse.server import serving
 
 PAGE = Path(__file__).parents[2] / "docs/reference/reliability.md"
+#: The outcomes of each case when it was last tried, so that one can be tried alone.
+RESULTS = PAGE.with_suffix(".json")
 
 
 def page(rows: dict[str, Counter[str]]) -> str:
@@ -68,8 +71,10 @@ def main(tries: int, only: str, workers: int) -> None:
                     outcomes = pool.map(lambda seed: case.outcomes(lab, seed), seeds)  # noqa: B023
                     rows[title] = Counter(outcome for each in outcomes for outcome in each)
                 click.echo(f"{title}: {dict(rows[title])}")
-    if not only:
-        PAGE.write_text(page(rows))
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    every = {title: rows.get(title, Counter(before.get(title, {}))) for title in CASES}
+    RESULTS.write_text(json.dumps(every, indent=1) + "\n")
+    PAGE.write_text(page(every))
     good = {RIGHT, HEALED}
     sys.exit(any(outcome not in good for outcomes in rows.values() for outcome in outcomes))
 

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fault_proxy import Request
-from runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, nothing
+from reliability.runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, nothing
 from s3fuse.mounts import Mounts
 
 Break = Callable[[Try], None]
 
 #: Runs that share buckets at the same time.
 CONCURRENT = 8
+#: Rounds of what has no random moment in it.
+FEW = 8
 WRITING = ("PUT", "POST", "DELETE")
 
 
@@ -221,7 +223,7 @@ def small_disk(megabytes: int, option: str) -> Break:
 
 
 def odd_names(seed: int) -> list[str]:
-    """Three names, so that twenty tries meet each several times."""
+    """Three names, so that eight tries meet each twice."""
     return [ODD_NAMES[(3 * seed + number) % len(ODD_NAMES)] for number in range(3)]
 
 
@@ -240,20 +242,20 @@ CASES: dict[str, Case] = {
         during=kill(lambda this: [this.process.pid, *(each.pid for each in this.jobs())])
     ),
     "a file in the mount is held open beyond the deadline": Case(
-        during=hold("file = open(sys.argv[1] + '/large.nc')")
+        during=hold("file = open(sys.argv[1] + '/large.nc')"), rounds=FEW
     ),
     "a working directory is in the mount beyond the deadline": Case(
-        during=hold("os.chdir(sys.argv[1])")
+        during=hold("os.chdir(sys.argv[1])"), rounds=FEW
     ),
     "the disk of the cache is full": Case(
-        small_disk(8, "--storage-s3fuse-cache-dir"), needs_root=True
+        small_disk(8, "--storage-s3fuse-cache-dir"), needs_root=True, rounds=FEW
     ),
     "the disk of the outputs is full": Case(
-        small_disk(20, "--local-storage-prefix"), needs_root=True
+        small_disk(20, "--local-storage-prefix"), needs_root=True, rounds=FEW
     ),
-    "the bucket may not be written": Case(forbid(*WRITING)),
-    "the bucket may not be listed": Case(forbid(kind="LIST")),
-    "odd keys": Case(names=odd_names),
+    "the bucket may not be written": Case(forbid(*WRITING), rounds=FEW),
+    "the bucket may not be listed": Case(forbid(kind="LIST"), rounds=FEW),
+    "odd keys": Case(names=odd_names, rounds=FEW),
     f"{CONCURRENT} runs on the same buckets at once": Concurrent(rounds=3, is_alone=True),
     "mounted and unmounted": Cycles(is_alone=True),
 }

@@ -1,0 +1,147 @@
+"""Compare this project with every way to do its work by hand.
+
+``make bench`` runs every workload on every side in turns, each time with fresh
+caches, behind a proxy that is like a network and counts what passes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import page
+from bench.data import make
+from bench.models import NETWORKS, dollars
+from bench.sides import OUT, Side, sides
+from bench.workloads import WORKLOADS, Workload
+from fault_proxy import Faults, Proxy, proxied
+from s3fuse.server import Server, serving
+from s3fuse.store import Store
+from s3fuse.urls import S3Url
+
+DATA = Path(".bench/data")
+HERE = Path(__file__).parent
+
+
+def run(workdir: Path, words: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Run Snakemake; measure the seconds of its jobs, and of all of it."""
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *words],
+        cwd=workdir,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said, began, ended = [], start, start
+    for line in process.stdout:
+        now = time.monotonic()
+        said.append(line)
+        if line.startswith("Execute ") and began == start:
+            began = now
+        if "(100%) done" in line:
+            ended = now
+    status = process.wait()
+    end = time.monotonic()
+    if status != 0:
+        raise SystemExit("".join(said[-40:]))
+    return ended - began, end - start
+
+
+def measure(
+    workload: Workload, side: Side, proxy: Proxy, server: Server, store: Store, base: Path
+) -> dict[str, Any]:
+    """Run one side of a workload once, from nothing.
+
+    Returns
+    -------
+    dict
+        ``job`` and ``command`` in seconds, ``requests`` by kind, bytes ``received``
+        from the client and ``sent`` to it, ``dollars`` for the requests.
+    """
+    # rclone hashes files again that it has not been asked for lately.
+    for bucket in (workload.bucket, OUT):
+        store.list(S3Url(bucket))
+    folder = Path(tempfile.mkdtemp(dir=base))
+    workdir = folder / "work"
+    workdir.mkdir()
+    seen = replace(server, endpoint_url=proxy.endpoint_url)
+    with side(seen, workload.bucket, folder) as place:
+        config = workload.config(place, uuid.uuid4().hex[:12])
+        (workdir / "config.json").write_text(json.dumps(config))
+        words = ["--snakefile", str(HERE / workload.snakefile), "--configfile", "config.json"]
+        words += ["--cores", str(workload.cores), *workload.options]
+        environment = {**place.environment, "TMPDIR": str(folder)}
+        if workload.title == WORKLOADS["W7"].title:
+            run(workdir, words, environment)
+        proxy.reset_counts()
+        job, command = run(workdir, words, environment)
+        counts = proxy.counts
+    shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "job": round(job, 3),
+        "command": round(command, 3),
+        "requests": dict(counts.requests),
+        "received": counts.received,
+        "sent": counts.sent,
+        "dollars": dollars(counts),
+    }
+
+
+@click.command()
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--only", multiple=True, help="Only these workloads, such as W1.")
+@click.option("--side", "chosen", multiple=True, help="Only these sides.")
+@click.option("--network", default=0, show_default=True, help="Which of the networks.")
+@click.option("--keep/--no-keep", default=True, help="Write the results into the page.")
+def main(
+    rounds: int, only: tuple[str, ...], chosen: tuple[str, ...], network: int, keep: bool
+) -> None:
+    """Measure, and write the page."""
+    name = list(NETWORKS)[network]
+    results: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    wanted = {key: WORKLOADS[key] for key in only or WORKLOADS}
+    for workload in wanted.values():
+        make(DATA.absolute(), workload.bucket)
+    (DATA / OUT).mkdir(exist_ok=True)
+    every = sides(DATA.absolute())
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as base,
+        serving(DATA.absolute()) as server,
+        proxied(server.endpoint_url, Faults(**vars(NETWORKS[name]))) as proxy,
+    ):
+        store = Store(server.connection)
+        for key, workload in wanted.items():
+            for number in range(rounds):
+                for side in chosen or workload.sides:
+                    measured = measure(workload, every[side], proxy, server, store, Path(base))
+                    results[key][side].append(measured)
+                    click.echo(
+                        f"{key} {number + 1}/{rounds} {side:15s} {measured['job']:6.2f} s of "
+                        f"{measured['command']:6.2f} s, {measured['sent'] / 1e6:7.1f} MB, "
+                        f"{sum(measured['requests'].values())} requests"
+                    )
+            if "s3fuse" in results[key]:
+                for limit, used in page.judgement(workload, results[key]):
+                    click.echo(f"{key}: {used:.2f} of what is allowed: {limit}")
+    shutil.rmtree(DATA / OUT, ignore_errors=True)
+    if keep and not only and not chosen:
+        page.add(name, {key: dict(sides) for key, sides in results.items()})
+
+
+if __name__ == "__main__":
+    main()

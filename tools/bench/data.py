@@ -1,0 +1,82 @@
+"""The data of the benchmarks, made once below ``.bench/data``: folders that are buckets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import dask.array as da
+import iris
+import iris_sample_data
+import numpy as np
+from iris.coords import DimCoord
+from iris.cube import Cube
+
+SAMPLES = Path(iris_sample_data.path)
+MANY = 10_000
+BATCH = 60
+
+
+def air_temperature(path: Path, days: int) -> None:
+    """Save (days, 360, 720) float32 in Kelvin, one chunk a day."""
+    chunks = (1, 360, 720)
+    values = da.random.RandomState(1).normal(288, 10, (days, 360, 720), chunks=chunks)
+    coordinates = [
+        DimCoord(np.arange(float(days)), standard_name="time", units="days since 2000-01-01"),
+        DimCoord(np.linspace(-89.75, 89.75, 360), standard_name="latitude", units="degrees"),
+        DimCoord(np.linspace(0.25, 359.75, 720), standard_name="longitude", units="degrees"),
+    ]
+    cube = Cube(
+        values.astype("f4"),
+        standard_name="air_temperature",
+        units="K",
+        dim_coords_and_dims=[(each, axis) for axis, each in enumerate(coordinates)],
+    )
+    iris.save(cube, path, chunksizes=chunks)
+
+
+def _year(folder: Path) -> None:
+    air_temperature(folder / "tas.nc", 365)
+
+
+def _long(folder: Path) -> None:
+    air_temperature(folder / "tas.nc", 2000)
+
+
+def _fields(folder: Path) -> None:
+    for file in (SAMPLES / "UM").iterdir():
+        shutil.copy(file, folder)
+
+
+def _many(folder: Path) -> None:
+    for number in range(MANY):
+        (folder / f"{number}.in").write_bytes(b"x")
+
+
+def _batch(folder: Path) -> None:
+    random = np.random.default_rng(1)
+    for number in range(BATCH):
+        (folder / f"{number}.in").write_bytes(random.bytes(5_000_000))
+
+
+BUCKETS: dict[str, Callable[[Path], None]] = {
+    "year": _year,
+    "long": _long,
+    "fields": _fields,
+    "many": _many,
+    "batch": _batch,
+}
+
+
+def make(base: Path, name: str) -> Path:
+    """Make the data of a bucket, unless it is there."""
+    folder = base / name
+    if not folder.exists():
+        iris.FUTURE.save_split_attrs = True
+        new = base / f".{name}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        BUCKETS[name](new)
+        new.rename(folder)
+    return folder

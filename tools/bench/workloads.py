@@ -1,0 +1,173 @@
+"""The workloads: what is done, by whom, and what this project must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.data import BATCH, MANY, SAMPLES
+from bench.sides import Place
+
+MB = 1_000_000
+REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What must hold of the medians of a round.
+
+    Attributes
+    ----------
+    ratio : float
+        At most this many times ...
+    of : sequence of str
+        ... the seconds of the fastest of these sides.
+    plus_upload : float
+        Bytes whose upload at one connection's speed is allowed beside.
+    """
+
+    ratio: float
+    of: Sequence[str]
+    plus_upload: float = 0.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload.
+
+    Attributes
+    ----------
+    title : str
+        What is done.
+    bucket : str
+        Which data it reads; see `data`.
+    sides : sequence of str
+        Who does it.
+    limits : sequence of Limit
+        Of the seconds of a job, or of the whole command for `command`.
+    megabytes : float, optional
+        At most so many may be moved by this project.
+    requests : int, optional
+        At most so many may be sent by this project.
+    whole_command : bool
+        Whether Snakemake's own start is part of what is judged.
+    """
+
+    title: str
+    bucket: str
+    sides: Sequence[str]
+    limits: Sequence[Limit]
+    megabytes: float | None = None
+    requests: int | None = None
+    whole_command: bool = False
+    step: str = ""
+    access: str = ""
+    keys: Sequence[str] = ("tas.nc",)
+    cores: int = 1
+    options: Sequence[str] = ()
+    snakefile: str = "Snakefile"
+    command: Sequence[str] = field(default=())
+
+    def config(self, place: Place, run: str) -> dict[str, Any]:
+        """The configuration of Snakemake for one run."""
+        outputs = f"{place.outputs}/{run}"
+        inputs = [f"{place.root}{self.bucket}/{key}" for key in self.keys]
+        config: dict[str, Any] = {
+            "provider": place.provider,
+            "access": self.access,
+            "work": self.step,
+        }
+        if self.snakefile == "many.smk":
+            many = {"inputs": f"{place.root}{self.bucket}", "outputs": outputs}
+            return {**config, **many, "count": len(self.keys), "command": self.command[0]}
+        extension = "pp" if self.step == "merge" else "nc"
+        # xarray opens URLs by itself; to Snakemake they are words.
+        has_files = bool(place.provider) or not place.root.startswith("s3://")
+        job = {
+            "inputs": inputs if has_files else [],
+            "urls": [] if has_files else inputs,
+            "output": f"{outputs}/result.{extension}",
+        }
+        return {**config, "jobs": [job]}
+
+
+EVERYONE = ("s3fuse", *REMOTE, "local disk")
+WORKLOADS: Mapping[str, Workload] = {
+    "W1": Workload(
+        "10 × 10 points of one day of 379 MB",
+        "year",
+        EVERYONE,
+        [Limit(1.05, REMOTE)],
+        megabytes=25,
+        step="one-day",
+        access="random",
+    ),
+    "W2": Workload(
+        "the same points, every 30th day",
+        "year",
+        EVERYONE,
+        [Limit(1.05, REMOTE)],
+        megabytes=100,
+        step="every-30th-day",
+        access="random",
+    ),
+    "W3": Workload(
+        "time mean over the whole file",
+        "year",
+        EVERYONE,
+        [Limit(0.95, REMOTE), Limit(1.7, ["local disk"])],
+        megabytes=1.02 * 378.5,
+        step="mean",
+        access="sequential",
+    ),
+    "W4": Workload(
+        "save a lazy cube of 62 MB in 60 chunks",
+        "year",
+        ("s3fuse", "plain s3fs", "local disk"),
+        [Limit(1.5, ["local disk"], plus_upload=62.2e6), Limit(0.1, ["plain s3fs"])],
+        step="save",
+        keys=(),
+    ),
+    "W5": Workload(
+        "merge 120 PP files of 312 kB",
+        "fields",
+        ("s3fuse", "S3 plugin", "plain s3fs", "local disk"),
+        [Limit(1 / 1.5, ["S3 plugin"]), Limit(1 / 8, ["plain s3fs"])],
+        step="merge",
+        access="sequential",
+        keys=sorted(path.name for path in (SAMPLES / "UM").iterdir()),
+    ),
+    "W6": Workload(
+        "dry run over 10,000 inputs and 10,000 outputs",
+        "many",
+        ("s3fuse", "local disk"),
+        [Limit(1.25, ["local disk"])],
+        requests=50,
+        whole_command=True,
+        snakefile="many.smk",
+        keys=[str(number) for number in range(MANY)],
+        options=("--dry-run", "--quiet", "rules"),
+        command=("true",),
+    ),
+    "W7": Workload(
+        "nothing to do",
+        "batch",
+        ("s3fuse", "local disk"),
+        [Limit(1.3, ["local disk"])],
+        whole_command=True,
+        snakefile="many.smk",
+        keys=[str(number) for number in range(BATCH)],
+        command=("head -c 1000 {input} > {output}",),
+    ),
+    "W8": Workload(
+        "60 jobs of 5 MB in, 1 MB out",
+        "batch",
+        ("s3fuse", "local disk"),
+        [Limit(1 / 0.85, ["local disk"])],
+        snakefile="many.smk",
+        keys=[str(number) for number in range(BATCH)],
+        cores=2,
+        command=("head -c 1000000 {input} > {output}",),
+    ),
+}
