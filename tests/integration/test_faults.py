@@ -21,7 +21,6 @@ from s3fuse.server import Server
 from s3fuse.store import Store
 from s3fuse.transfer import PART_SIZE, download, publish
 
-
 pytestmark = pytest.mark.slow
 
 
