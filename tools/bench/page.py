@@ -80,6 +80,7 @@ def judgement(workload: Workload, sides: dict[str, list[Sample]]) -> list[tuple[
     found = [
         (f"{limit.ratio:.3g} × {' or '.join(limit.of)}", share(workload, limit, sides))
         for limit in workload.limits
+        if sides.keys() & set(limit.of)
     ]
     ours = sides["s3fuse"]
     if workload.megabytes:
