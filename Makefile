@@ -27,7 +27,7 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
 
-faults: $(VENV)/test.done system ## break 380 runs, and count what is lost (40 minutes)
+faults: $(VENV)/test.done system ## break 350 runs, and count what is lost (40 minutes)
 	@PYTHONPATH=tools $(BIN)/python -m reliability
 
 bench: $(VENV)/bench.done system ## compare with every way to do it by hand
