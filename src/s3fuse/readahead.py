@@ -71,11 +71,11 @@ class ReadAhead:
         descriptor = os.open(path, os.O_RDONLY)
         with self._lock:
             if point in self._released or path in self._held:
-                os.close(descriptor)
+                _close(descriptor)
                 return
             self._held[path] = descriptor
             if len(self._held) > MOST_HELD:
-                os.close(self._held.pop(next(iter(self._held))))
+                _close(self._held.pop(next(iter(self._held))))
         # One byte makes s3fs read as much as it reads ahead, and costs no copy.
         for start in range(0, size, step):
             if path not in self._held:
@@ -87,7 +87,13 @@ class ReadAhead:
         with self._lock:
             self._released.add(point)
             for path in [path for path in self._held if path.is_relative_to(point)]:
-                os.close(self._held.pop(path))
+                _close(self._held.pop(path))
+
+
+def _close(descriptor: int) -> None:
+    # Of a mount whose daemon has ended, this is an error, and the file is closed.
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 #: One for the process: whoever unmounts lets go of what anybody here holds.

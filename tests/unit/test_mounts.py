@@ -14,10 +14,11 @@ import pytest
 from conftest import Bucket, daemons, mounted
 from s3fuse import daemon, mounts
 from s3fuse.connection import Connection
-from s3fuse.daemon import MountOptions
+from s3fuse.daemon import MountOptions, Reading
 from s3fuse.errors import MountBusy, MountError
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
+from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
 from s3fuse.server import Server
 from s3fuse.teardown import sweep, unmount
@@ -254,6 +255,9 @@ def test_a_dead_daemon_is_replaced_under_a_job(
     link = made.links / "x"
     make_link(dead.point / "a/x", link, 1000)
     for _ in range(2):
+        # Held open by this process, as inputs are.
+        READ_AHEAD.add(made.all()[0].point, "a/x", 1, Reading.UNKNOWN)
+        time.sleep(0.2)
         kill(made.all()[0])
         with pytest.raises(OSError, match="Transport endpoint is not connected"):
             link.read_text()
