@@ -10,11 +10,11 @@ import os
 import shutil
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from s3fuse.errors import ObjectChanged, PublishError, S3FuseError
 from s3fuse.journal import Journal
@@ -23,6 +23,8 @@ from s3fuse.store import ObjectInfo, Store, explained
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")
+
+T = TypeVar("T")
 
 #: Bytes of a part of a multipart upload; files below twice this go as one.
 PART_SIZE = 16 * 2**20
@@ -99,15 +101,17 @@ def _fetch(store: Store, url: S3Url, info: ObjectInfo, descriptor: int) -> None:
             written = os.pwrite(descriptor, chunk, position)
             chunk, position = chunk[written:], position + written
 
-    starts = range(0, max(info.size, 1), PART_SIZE)
-    if len(starts) == 1:
-        fetch(0)
-        return
+    _part_by_part(fetch, range(0, max(info.size, 1), PART_SIZE))
+
+
+def _part_by_part(move: Callable[[int], T], parts: Sequence[int]) -> list[T]:
+    """Move the parts of one object, several at once; the first failure ends it."""
+    if len(parts) == 1:
+        return [move(parts[0])]
     with ThreadPoolExecutor(PARTS_AT_A_TIME) as pool:
-        pieces = [pool.submit(fetch, start) for start in starts]
+        moved = [pool.submit(move, part) for part in parts]
         try:
-            for piece in pieces:
-                piece.result()
+            return [part.result() for part in moved]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -231,13 +235,7 @@ def _upload_parts(store: Store, path: Path, url: S3Url, upload: str) -> None:
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     count = -(-path.stat().st_size // part_size)
-    with ThreadPoolExecutor(PARTS_AT_A_TIME) as pool:
-        sent = [pool.submit(send, number) for number in range(1, count + 1)]
-        try:
-            parts = [part.result() for part in sent]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    parts = _part_by_part(send, range(1, count + 1))
     try:
         store.call(
             *("complete_multipart_upload", url, "write"),
@@ -284,7 +282,7 @@ def _explain_difference(store: Store, url: S3Url, info: ObjectInfo) -> None:
     now = store.head(url)
     if now is None or (now.etag, now.size) != (info.etag, info.size):
         raise ObjectChanged(f"{url} was replaced while it was copied; start the run again.")
-    if info.md5 and not now.opaque:
+    if not now.opaque:
         raise S3FuseError(f"{url} was damaged on its way here; start the run again.")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
 
-MB = 1_000_000
 REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")
 
 
