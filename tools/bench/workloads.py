@@ -86,7 +86,8 @@ class Workload:
         job = {
             "inputs": inputs if has_files else [],
             "urls": [] if has_files else inputs,
-            "output": f"{outputs}/result.{extension}",
+            # rclone's server refuses uploads below a folder that s3fs has made.
+            "output": f"{outputs}.{extension}",
         }
         return {**config, "jobs": [job]}
 
