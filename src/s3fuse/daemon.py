@@ -131,6 +131,9 @@ def command(
         f"retries={connection.retries}",
         # s3fs learns of replaced objects from its own requests only.
         "stat_cache_expire=300",
+        # The kernel need not ask s3fs, which asks S3 anew after each open file.
+        "attr_timeout=60",
+        "entry_timeout=60",
         "listobjectsv2",
         # UploadPartCopy is missing in some stores, where s3fs 1.90 then crashes.
         "nomixupload",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import os
 import shutil
 import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from s3fuse import prefill
 from s3fuse.daemon import MountOptions, Reading, require
-from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
+from s3fuse.errors import MountError, MountUnavailable, ObjectChanged, ObjectNotFound
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.readahead import READ_AHEAD
+from s3fuse.record import Mount
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.transfer import CONCURRENCY, download, download_folder
 from s3fuse.urls import S3Url
@@ -68,6 +72,7 @@ class Placement:
         self.options = options
         self._lock = threading.Lock()
         self._linked: dict[Path, str] = {}
+        self._prefilled: set[tuple[S3Url, str]] = set()
         self._told = False
         self._unavailable: str | None = None
         if access is not Access.COPY:
@@ -99,64 +104,112 @@ class Placement:
 
     def object(
         self, url: S3Url, info: ObjectInfo, path: Path, reading: Reading = Reading.UNKNOWN
-    ) -> None:
-        """Make one object available at `path`, for a job that reads it in a known way or not."""
-        if self.is_mounted(info.size) and self._link(url, [info], path, reading):
-            return
+    ) -> ObjectInfo:
+        """Make one object available at `path`, for a job that reads it in a known way or not.
+
+        Returns
+        -------
+        ObjectInfo
+            The version that is there now.
+
+        Raises
+        ------
+        ObjectNotFound
+            If it has gone since `info` was asked for.
+        ObjectChanged
+            If it is replaced at this moment.
+        """
+        if self.is_mounted(info.size):
+            # A copy asks for the version that is wanted; a mount cannot.
+            with ThreadPoolExecutor(2, thread_name_prefix="s3fuse-look") as pool:
+                looking = pool.submit(self.store.head, url)
+                prefilling = pool.submit(self._metadata, url, info, reading)
+                try:
+                    mount = self._mounted(url, replace(self.options, reading=reading))
+                finally:
+                    now = looking.result()
+            if now is None:
+                raise ObjectNotFound(
+                    f"{url} is not in the bucket; check the name and its spelling."
+                )
+            if mount is not None:
+                pieces = prefilling.result()
+                if pieces and now.etag == info.etag:
+                    prefill.fill(mount, now, pieces)
+                self._link(mount, url, [now], path, reading)
+                return now
         download(self.store, url, info, path)
+        return info
 
     def folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
         """Make everything below a folder available in the directory `path`."""
         mountable = url.is_folder and self.is_mounted(sum(info.size for info in infos))
-        if mountable and self._link(url, infos, path):
+        if mountable and (mount := self._mounted(url, self.options, infos)):
+            self._link(mount, url, infos, path)
             return
         download_folder(self.store, url, infos, path, CONCURRENCY)
 
     def bucket(self, url: S3Url, path: Path) -> None:
         """Make a whole bucket available at `path`; an empty directory where nothing mounts."""
         self.store.check(url.bucket)
-        if self.is_mounted(self.copy_below) and self._link(url, [], path):
+        if self.is_mounted(self.copy_below) and (mount := self._mounted(url, self.options)):
+            self._link(mount, url, [], path)
             return
         path.mkdir(parents=True, exist_ok=True)
 
-    def _link(
-        self,
-        url: S3Url,
-        infos: Collection[ObjectInfo],
-        path: Path,
-        reading: Reading = Reading.UNKNOWN,
-    ) -> bool:
-        """Link into a mount that shows just what the S3 API says; False if none can be had."""
-        latest = sorted(infos, key=lambda info: info.mtime)[-CHECKED_IN_FOLDER:]
-        probe = latest[-1].key if latest else ""
-        options = replace(self.options, reading=reading)
+    def _metadata(self, url: S3Url, info: ObjectInfo, reading: Reading) -> dict[int, bytes]:
+        """What every reader of a file wants first; nothing where that is all of it anyway."""
+        if reading is Reading.SEQUENTIAL or (url, info.etag) in self._prefilled:
+            return {}
+        self._prefilled.add((url, info.etag))
+        # What fails here fails again in the job, which then says what and where.
+        with contextlib.suppress(Exception):
+            return prefill.metadata(self.store, url, info)
+        return {}
+
+    def _mounted(
+        self, url: S3Url, options: MountOptions, infos: Collection[ObjectInfo] = ()
+    ) -> Mount | None:
+        """A mount to link into; None if none can be had, and inputs may be copied."""
+        probe = _latest(infos)[-1].key if infos else url.key
         try:
-            mount = self.mounts.mount(url.bucket, self.store.connection, options, probe=probe)
-            if not all(self._shows(mount.point, info) for info in latest):
-                # It remembers an object that has been replaced since.
-                mount = self.mounts.mount(
-                    *(url.bucket, self.store.connection, options), probe=probe, fresh=True
-                )
-                for info in latest:
-                    if not self._shows(mount.point, info):
-                        changed = S3Url(url.bucket, info.key)
-                        raise ObjectChanged(
-                            f"{changed} was replaced while it was mounted; start the run again."
-                        )
+            return self.mounts.mount(url.bucket, self.store.connection, options, probe=probe)
         except MountError as error:
             if self.access is Access.MOUNT:
                 raise
             with self._lock:
                 self._unavailable = str(error)
             self._is_unavailable()
-            return False
+            return None
+
+    def _link(
+        self,
+        mount: Mount,
+        url: S3Url,
+        infos: Collection[ObjectInfo],
+        path: Path,
+        reading: Reading = Reading.UNKNOWN,
+    ) -> None:
+        """Link into a mount that shows just what the S3 API says."""
+        latest = _latest(infos)
+        if not all(self._shows(mount.point, info) for info in latest):
+            # It remembers an object that has been replaced since.
+            options = replace(self.options, reading=reading)
+            mount = self.mounts.mount(
+                *(url.bucket, self.store.connection, options), probe=latest[-1].key, fresh=True
+            )
+            for info in latest:
+                if not self._shows(mount.point, info):
+                    changed = S3Url(url.bucket, info.key)
+                    raise ObjectChanged(
+                        f"{changed} was replaced while it was mounted; start the run again."
+                    )
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         make_link(mount.point / url.key, path, latest[-1].mtime if latest else None)
         if not url.is_folder:
             whole = reading is Reading.SEQUENTIAL and self._has_room(latest[0].size)
-            READ_AHEAD.add(mount.point, url.key, latest[0].size if whole else 1, reading)
-        return True
+            READ_AHEAD.add(mount.point, url.key, latest[0].size if whole else 0, reading)
 
     def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
         """Whether a mount has the version of an object that the S3 API has."""
@@ -179,3 +232,7 @@ class Placement:
                 self._told = True
                 log.warning(f"Inputs are copied instead of mounted: {self._unavailable}.")
         return self._unavailable is not None
+
+
+def _latest(infos: Collection[ObjectInfo]) -> list[ObjectInfo]:
+    return sorted(infos, key=lambda info: info.mtime)[-CHECKED_IN_FOLDER:]

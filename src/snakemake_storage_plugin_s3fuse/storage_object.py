@@ -128,12 +128,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             placement.bucket(self.url, path)
             return
         info = self._info()
-        if info and placement.is_mounted(info.size):
-            # A copy asks for the version that was planned with; a mount cannot.
-            info = self.provider.store.head(self.url)
         if info:
+            reading = self.provider.insides.reading_of(path)
+            info = placement.object(self.url, info, path, reading)
             self._refuse_if_changed(info)
-            placement.object(self.url, info, path, self.provider.insides.reading_of(path))
             self.provider.known[self.url] = info
             if path.is_symlink():
                 self.provider.linked[str(path)] = (self.url, info)
