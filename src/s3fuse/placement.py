@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -127,16 +127,16 @@ class Placement:
                 try:
                     mount = self._mounted(url, replace(self.options, reading=reading))
                 finally:
-                    now = looking.result()
+                    now, pieces = looking.result(), prefilling.result()
             if now is None:
                 raise ObjectNotFound(
                     f"{url} is not in the bucket; check the name and its spelling."
                 )
             if mount is not None:
-                pieces = prefilling.result()
                 if pieces and now.etag == info.etag:
                     prefill.fill(mount, now, pieces)
-                self._link(mount, url, [now], path, reading)
+                mount = self._link(mount, url, [now], path, reading)
+                READ_AHEAD.add(mount.point, url.key, self._ahead(now, reading, pieces), reading)
                 return now
         download(self.store, url, info, path)
         return info
@@ -189,8 +189,8 @@ class Placement:
         infos: Collection[ObjectInfo],
         path: Path,
         reading: Reading = Reading.UNKNOWN,
-    ) -> None:
-        """Link into a mount that shows just what the S3 API says."""
+    ) -> Mount:
+        """Link into a mount that shows just what the S3 API says; returns that mount."""
         latest = _latest(infos)
         if not all(self._shows(mount.point, info) for info in latest):
             # It remembers an object that has been replaced since.
@@ -207,9 +207,15 @@ class Placement:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         make_link(mount.point / url.key, path, latest[-1].mtime if latest else None)
-        if not url.is_folder:
-            whole = reading is Reading.SEQUENTIAL and self._has_room(latest[0].size)
-            READ_AHEAD.add(mount.point, url.key, latest[0].size if whole else 0, reading)
+        return mount
+
+    def _ahead(self, info: ObjectInfo, reading: Reading, filled: Mapping[int, bytes]) -> range:
+        """The bytes to read ahead while the job starts, beside what has been filled in."""
+        if reading is Reading.SEQUENTIAL and self._has_room(info.size):
+            return range(info.size)
+        # netCDF-C reads 4 MB to see what a file is.
+        first = len(filled.get(0, b""))
+        return range(first, min(first + 1, info.size))
 
     def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
         """Whether a mount has the version of an object that the S3 API has."""

@@ -10,17 +10,42 @@ in the node's cache by then.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import itertools
 import os
 import queue
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from s3fuse.daemon import Reading
 
-#: Files that are held open at the same time; the oldest makes room for the next.
-MOST_HELD = 256
+#: Files that are held open at the same time, by each thread; the oldest makes
+#: room for the next.
+MOST_HELD = 128
 #: Files that are read ahead at the same time: one after the other, as jobs read them.
 WORKERS = 2
+#: Seconds to wait for a read that is under way when a mount is to be let go of.
+PATIENCE = 10.0
+
+CLONE_FILES = 0x400  # linux/sched.h
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A file to hold, and the positions at which to read."""
+
+    point: Path
+    path: Path
+    starts: range
+
+
+@dataclass(frozen=True)
+class _Release:
+    """A mount point to let go of."""
+
+    point: Path
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 class ReadAhead:
@@ -28,12 +53,12 @@ class ReadAhead:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[Path, int] = {}
+        self._known: set[Path] = set()
         self._released: set[Path] = set()
-        self._wanted: queue.SimpleQueue[tuple[Path, Path, int, int]] = queue.SimpleQueue()
-        self._workers: list[threading.Thread] = []
+        self._queues: list[queue.SimpleQueue[_Wanted | _Release]] = []
+        self._next = itertools.cycle(range(WORKERS))
 
-    def add(self, point: Path, key: str, size: int, reading: Reading) -> None:
+    def add(self, point: Path, key: str, span: range, reading: Reading) -> None:
         """Open a file, and read ahead in it, in the background.
 
         Parameters
@@ -42,52 +67,77 @@ class ReadAhead:
             The mount point that it lies below.
         key : str
             Its path there.
-        size : int
-            So many bytes from its start are to be in the cache.
+        span : range
+            The bytes that are to be in the cache.
         reading : Reading
             How the mount reads.
         """
         path = point / key
         with self._lock:
-            if path in self._held:
+            if path in self._known:
                 return
-            self._wanted.put((point, path, size, reading.ahead))
-            while len(self._workers) < WORKERS:
-                # Not a pool of concurrent.futures: Python waits for its threads
-                # at exit, and a read from a store that hangs takes minutes.
-                worker = threading.Thread(target=self._work, name="s3fuse-ahead", daemon=True)
-                self._workers.append(worker)
-                worker.start()
-
-    def _work(self) -> None:
-        while True:
-            # What fails here fails again in the job, which then says what and where.
-            with contextlib.suppress(OSError):
-                self._read(*self._wanted.get())
-
-    def _read(self, point: Path, path: Path, size: int, step: int) -> None:
-        if point in self._released:
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        with self._lock:
-            if point in self._released or path in self._held:
-                _close(descriptor)
-                return
-            self._held[path] = descriptor
-            if len(self._held) > MOST_HELD:
-                _close(self._held.pop(next(iter(self._held))))
-        # One byte makes s3fs read as much as it reads ahead, and costs no copy.
-        for start in range(0, size, step):
-            if path not in self._held:
-                return
-            os.pread(descriptor, 1, start)
+            self._known.add(path)
+            if not self._queues:
+                self._start()
+            self._queues[next(self._next)].put(_Wanted(point, path, span[:: reading.ahead]))
 
     def release(self, point: Path) -> None:
         """Let go of all files below a mount point, so that it can be unmounted."""
         with self._lock:
             self._released.add(point)
-            for path in [path for path in self._held if path.is_relative_to(point)]:
-                _close(self._held.pop(path))
+            self._known = {path for path in self._known if not path.is_relative_to(point)}
+            orders = [(each, _Release(point)) for each in self._queues]
+        for each, order in orders:
+            each.put(order)
+        for _, order in orders:
+            order.done.wait(PATIENCE)
+
+    def _start(self) -> None:
+        # Not a pool of concurrent.futures: Python waits for its threads at
+        # exit, and a read from a store that hangs takes minutes.
+        for _ in range(WORKERS):
+            wanted: queue.SimpleQueue[_Wanted | _Release] = queue.SimpleQueue()
+            self._queues.append(wanted)
+            threading.Thread(
+                target=self._work, args=(wanted,), name="s3fuse-ahead", daemon=True
+            ).start()
+
+    def _work(self, orders: queue.SimpleQueue[_Wanted | _Release]) -> None:
+        _have_descriptors_of_its_own()
+        held: dict[Path, int] = {}
+        while True:
+            order = orders.get()
+            if isinstance(order, _Release):
+                for path in [path for path in held if path.is_relative_to(order.point)]:
+                    _close(held.pop(path))
+                order.done.set()
+                continue
+            # What fails here fails again in the job, which then says what and where.
+            with contextlib.suppress(OSError):
+                self._read(order, held)
+
+    def _read(self, wanted: _Wanted, held: dict[Path, int]) -> None:
+        if wanted.point in self._released:
+            return
+        held[wanted.path] = os.open(wanted.path, os.O_RDONLY)
+        if len(held) > MOST_HELD:
+            _close(held.pop(next(iter(held))))
+        # One byte makes s3fs read as much as it reads ahead, and costs no copy.
+        for start in wanted.starts:
+            if wanted.point in self._released:
+                return
+            os.pread(held[wanted.path], 1, start)
+
+
+def _have_descriptors_of_its_own() -> None:
+    """Give the calling thread a table of open files that no child process inherits.
+
+    A child closes what it inherits as it starts, and s3fs asks S3 about a file
+    at each close: every command would start by one request for each held file.
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_FILES) == 0:
+        # The copies of the others would keep pipes and sockets open.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
 
 def _close(descriptor: int) -> None:

@@ -256,7 +256,7 @@ def test_a_dead_daemon_is_replaced_under_a_job(
     make_link(dead.point / "a/x", link, 1000)
     for _ in range(2):
         # Held open by this process, as inputs are.
-        READ_AHEAD.add(made.all()[0].point, "a/x", 1, Reading.UNKNOWN)
+        READ_AHEAD.add(made.all()[0].point, "a/x", range(1), Reading.UNKNOWN)
         time.sleep(0.2)
         kill(made.all()[0])
         with pytest.raises(OSError, match="Transport endpoint is not connected"):
