@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 
@@ -33,25 +33,25 @@ def make_link(target: Path, path: Path, mtime: float | None = None) -> None:
         temporary.rmdir()
 
 
-def links_into(mount_point: Path, below: Path) -> Iterator[Path]:
-    """Find the links into a mount, without following any."""
+def links_into(places: Collection[Path], below: Path) -> Iterator[Path]:
+    """Find the links into any of some places, without following them."""
     for directory, folders, files in os.walk(below):
         for name in (*folders, *files):
             path = Path(directory, name)
-            if path.is_symlink() and path.readlink().is_relative_to(mount_point):
+            if path.is_symlink() and any(map(path.readlink().is_relative_to, places)):
                 yield path
 
 
-def remove_links(mount_point: Path, below: Path) -> None:
-    """Remove the links into a mount; without it they point nowhere."""
-    for path in list(links_into(mount_point, below)):
+def remove_links(places: Collection[Path], below: Path) -> None:
+    """Remove the links into places that are about to go."""
+    for path in list(links_into(places, below)):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
 
 def move_links(old: Path, new: Path, below: Path) -> None:
-    """Let the links into one mount point to the same places in another."""
-    for path in list(links_into(old, below)):
+    """Let the links into one place point to the same in another."""
+    for path in list(links_into([old], below)):
         with contextlib.suppress(FileNotFoundError):
             inner = path.readlink().relative_to(old)
             make_link(new / inner, path, path.lstat().st_mtime)

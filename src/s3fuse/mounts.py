@@ -200,13 +200,14 @@ class Mounts:
             is_healthy = old.is_healthy
             if is_healthy and old.keys == connection.credentials().digest:
                 continue
-            if self._revived[old.bucket] >= REVIVALS or not any(links_into(old.point, old.links)):
+            if self._revived[old.bucket] >= REVIVALS or not any(links_into([old.point], old.links)):
                 continue
             new = self.mount(old.bucket, connection, options)
             move_links(old.point, new.point, old.links)
             if is_healthy:
                 log.info(f"s3://{old.bucket} is mounted with the renewed credentials.")
                 continue
+            move_links(old.whole, new.point, old.links)
             self._revived[old.bucket] += 1
             said = _last_lines(old.log_file)
             log.warning(

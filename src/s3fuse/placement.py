@@ -11,9 +11,10 @@ import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from s3fuse import prefill
+from s3fuse import prefill, whole
 from s3fuse.daemon import MountOptions, Reading, require
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged, ObjectNotFound
 from s3fuse.links import make_link
@@ -136,7 +137,7 @@ class Placement:
                 if pieces and now.etag == info.etag:
                     prefill.fill(mount, now, pieces)
                 mount = self._link(mount, url, [now], path, reading)
-                READ_AHEAD.add(mount.point, url.key, self._ahead(now, reading, pieces), reading)
+                self._read_ahead(mount, now, path, reading, pieces)
                 return now
         download(self.store, url, info, path)
         return info
@@ -206,16 +207,26 @@ class Placement:
                     )
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        make_link(mount.point / url.key, path, latest[-1].mtime if latest else None)
+        target = whole.place(mount, url.key)
+        make_link(target, path, latest[-1].mtime if latest else None)
         return mount
 
-    def _ahead(self, info: ObjectInfo, reading: Reading, filled: Mapping[int, bytes]) -> range:
-        """The bytes to read ahead while the job starts, beside what has been filled in."""
+    def _read_ahead(
+        self,
+        mount: Mount,
+        info: ObjectInfo,
+        path: Path,
+        reading: Reading,
+        filled: Mapping[int, bytes],
+    ) -> None:
+        """Let s3fs fetch what the job will read while the job starts."""
         if reading is Reading.SEQUENTIAL and self._has_room(info.size):
-            return range(info.size)
-        # netCDF-C reads 4 MB to see what a file is.
+            through = partial(whole.let_through, mount, info.key, info.size, path)
+            READ_AHEAD.add(mount.point, info.key, range(info.size), reading, through)
+            return
+        # netCDF-C reads 4 MB to see what a file is; some have been filled in.
         first = len(filled.get(0, b""))
-        return range(first, min(first + 1, info.size))
+        READ_AHEAD.add(mount.point, info.key, range(first, info.size)[:1], reading)
 
     def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
         """Whether a mount has the version of an object that the S3 API has."""

@@ -15,6 +15,7 @@ import itertools
 import os
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class _Wanted:
     point: Path
     path: Path
     starts: range
+    then: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class ReadAhead:
         self._queues: list[queue.SimpleQueue[_Wanted | _Release]] = []
         self._next = itertools.cycle(range(WORKERS))
 
-    def add(self, point: Path, key: str, span: range, reading: Reading) -> None:
+    def add(
+        self,
+        point: Path,
+        key: str,
+        span: range,
+        reading: Reading,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open a file, and read ahead in it, in the background.
 
         Parameters
@@ -71,6 +80,8 @@ class ReadAhead:
             The bytes that are to be in the cache.
         reading : Reading
             How the mount reads.
+        then : callable
+            What to do when they are there.
         """
         path = point / key
         with self._lock:
@@ -79,7 +90,8 @@ class ReadAhead:
             self._known.add(path)
             if not self._queues:
                 self._start()
-            self._queues[next(self._next)].put(_Wanted(point, path, span[:: reading.ahead]))
+            wanted = _Wanted(point, path, span[:: reading.ahead], then)
+            self._queues[next(self._next)].put(wanted)
 
     def release(self, point: Path) -> None:
         """Let go of all files below a mount point, so that it can be unmounted."""
@@ -127,6 +139,7 @@ class ReadAhead:
             if wanted.point in self._released:
                 return
             os.pread(held[wanted.path], 1, start)
+        wanted.then()
 
 
 def _have_descriptors_of_its_own() -> None:

@@ -66,6 +66,16 @@ class Mount:
         return self.directory / "mount"
 
     @property
+    def whole(self) -> Path:
+        """Where objects lie that have been fetched from end to end."""
+        return self.cache / ".whole"
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Where links of jobs may lead."""
+        return self.point, self.whole
+
+    @property
     def log_file(self) -> Path:
         """What the daemon said."""
         return self.directory / "s3fs.log"

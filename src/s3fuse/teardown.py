@@ -61,7 +61,7 @@ def unmount(mount: Mount, timeout: float) -> None:
                 "mounted read-only, so nothing is lost: it was detached, and is gone when they "
                 "let go of it."
             )
-            remove_links(mount.point, mount.links)
+            remove_links(mount.places, mount.links)
             return
     _wait_for_daemon(mount)
     discard(mount)
@@ -186,7 +186,7 @@ def _take_down_abandoned(mount: Mount) -> bool:
 def discard(mount: Mount) -> None:
     """Remove links, cache and record.  The mount point goes by rmdir: never its content."""
     READ_AHEAD.release(mount.point)
-    remove_links(mount.point, mount.links)
+    remove_links(mount.places, mount.links)
     with contextlib.suppress(FileNotFoundError):
         mount.point.rmdir()
     shutil.rmtree(mount.cache, ignore_errors=True)
