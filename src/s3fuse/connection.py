@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -133,17 +134,24 @@ class Connection:
         """Open the control plane: fsspec's s3fs, with no cache of its own."""
         # Imported here: it takes 0.4 s, which a run without S3 need not pay.
         import s3fs.core
+        from aiobotocore.session import AioSession
         from s3fs import S3FileSystem
 
         s3fs.core.set_custom_error_handler(is_passing)
+        session = AioSession(profile=self.profile)
+        answers = session.get_component("response_parser_factory")
+        answers.set_parser_defaults(timestamp_parser=_timestamp)
         client_kwargs: dict[str, Any] = {"region_name": self.region} if self.region else {}
+        if self.endpoint_url and self.endpoint_url.startswith("http://"):
+            # Certificates that nobody will show take a tenth of a second to read.
+            client_kwargs["verify"] = False
         filesystem = S3FileSystem(
             anon=self.anonymous,
             endpoint_url=self.endpoint_url,
             key=self.access_key,
             secret=self.secret_key,
             token=self.token,
-            profile=self.profile,
+            session=session,
             client_kwargs=client_kwargs,
             config_kwargs={
                 "connect_timeout": CONNECT_TIMEOUT,
@@ -211,6 +219,18 @@ def _session(profile: str | None) -> Any:
     import botocore.session
 
     return botocore.session.Session(profile=profile)
+
+
+def _timestamp(value: str) -> datetime:
+    """Read a time stamp: those of listings at once, as there may be a million."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        # HEAD answers in the form of e-mails.
+        found: datetime = parse_timestamp(value)
+        return found
 
 
 def is_passing(error: Exception) -> bool:

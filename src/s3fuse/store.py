@@ -129,21 +129,33 @@ class Store:
         EndpointError, CredentialsError, BucketNotFound
             Whichever it is that keeps the bucket from answering.
         """
+        # Who may read an object may still be forbidden to list its bucket.
+        with contextlib.suppress(AccessDenied):
+            if bucket not in self._checked:
+                self._list(S3Url(bucket), MaxKeys=1)
+
+    def _list(self, url: S3Url, **query: Any) -> dict[str, Any]:
+        """List a page; of a bucket that nothing was asked of yet, with little patience."""
+
+        def ask(timeout: float | None = None) -> dict[str, Any]:
+            return self.call("list_objects_v2", url, "list", timeout=timeout, **query)
+
         with self._lock:
-            if bucket in self._checked:
-                return
-            if self._unreachable:
-                # Thousands of objects may be asked for; one wait is enough.
-                raise self._unreachable
-            # Who may read an object may still be forbidden to list its bucket.
-            try:
-                self.call("list_objects_v2", S3Url(bucket), "list", timeout=FIRST_ANSWER, MaxKeys=1)
-            except AccessDenied:
-                pass
-            except EndpointError as error:
-                self._unreachable = error
-                raise
-            self._checked.add(bucket)
+            if url.bucket not in self._checked:
+                if self._unreachable:
+                    # Thousands of objects may be asked for; one wait is enough.
+                    raise self._unreachable
+                try:
+                    answer = ask(FIRST_ANSWER)
+                except AccessDenied:
+                    self._checked.add(url.bucket)
+                    raise
+                except EndpointError as error:
+                    self._unreachable = error
+                    raise
+                self._checked.add(url.bucket)
+                return answer
+        return ask()
 
     def head(self, url: S3Url) -> ObjectInfo | None:
         """Look at one object by one request; None if it is not there."""
@@ -156,12 +168,11 @@ class Store:
 
     def pages(self, url: S3Url, *, recursive: bool, **limits: Any) -> Iterator[dict[str, Any]]:
         """List what lies below a folder, a page of up to 1,000 keys at a time."""
-        self.check(url.bucket)
         query: dict[str, Any] = {"Prefix": url.key, **limits}
         if not recursive:
             query["Delimiter"] = "/"
         while True:
-            page = self.call("list_objects_v2", url, "list", **query)
+            page = self._list(url, **query)
             yield page
             if not page.get("IsTruncated") or "MaxKeys" in limits:
                 return

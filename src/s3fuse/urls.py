@@ -18,6 +18,8 @@ FOLDER_LEAF = "@folder"
 # widened by the underscores and capitals that Ceph and MinIO allow.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
+_USER = re.compile(r"//[^/@]*:[^/@]*@")
 _MAX_KEY_BYTES = 1024
 
 
@@ -45,30 +47,30 @@ class S3Url:
         QueryError
             If it is none of these, or its key cannot be a path on disk.
         """
-        shown = redacted(text)
         if not text.startswith(SCHEME):
             raise QueryError(
-                f"{shown!r} is no S3 URL; write s3://bucket/key, "
+                f"{redacted(text)!r} is no S3 URL; write s3://bucket/key, "
                 "s3://bucket/folder/ or s3://bucket."
             )
         bucket, _, key = text[len(SCHEME) :].partition("/")
         if not _BUCKET.fullmatch(bucket):
             raise QueryError(
-                f"{shown!r} does not name a bucket; bucket names have at least 3 "
+                f"{redacted(text)!r} does not name a bucket; bucket names have at least 3 "
                 "letters, digits, dots, hyphens or underscores, as in s3://my-bucket/key."
             )
         if _CONTROL.search(key):
-            raise QueryError(f"{shown!r} contains a control character; rename the object.")
+            raise QueryError(f"{redacted(text)!r} contains a control character; rename the object.")
         if len(key.encode()) > _MAX_KEY_BYTES:
-            raise QueryError(f"{shown!r} has a key of more than {_MAX_KEY_BYTES} bytes.")
-        parts = key.removesuffix("/").split("/") if key else []
-        if any(part in ("", ".", "..") for part in parts):
+            raise QueryError(f"{redacted(text)!r} has a key of more than {_MAX_KEY_BYTES} bytes.")
+        if key and _NO_PATH.search(key.removesuffix("/")):
             raise QueryError(
-                f"{shown!r} has an empty, '.' or '..' part, which cannot be a path "
+                f"{redacted(text)!r} has an empty, '.' or '..' part, which cannot be a path "
                 "on disk; write the key in full."
             )
-        if FOLDER_LEAF in parts:
-            raise QueryError(f"{shown!r} has a part {FOLDER_LEAF!r}, which is reserved here.")
+        if FOLDER_LEAF in key and FOLDER_LEAF in key.split("/"):
+            raise QueryError(
+                f"{redacted(text)!r} has a part {FOLDER_LEAF!r}, which is reserved here."
+            )
         return cls(bucket, key)
 
     @classmethod
@@ -106,4 +108,4 @@ class S3Url:
 
 def redacted(text: str) -> str:
     """Hide what may be a user name and password in front of a host."""
-    return re.sub(r"//[^/@]*:[^/@]*@", "//***@", text)
+    return _USER.sub("//***@", text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 POINTS = slice(100, 110)
@@ -36,6 +37,8 @@ def with_iris(name: str, output: str, inputs: Sequence[str]) -> None:
             result = every_30th_day(iris.load_cube(inputs[0]))
         case "mean":
             result = iris.load_cube(inputs[0]).collapsed("time", iris.analysis.MEAN)
+        case "last-day":
+            result = iris.load_cube(inputs[0])[-1]
         case "merge":
             result = iris.load_cube(inputs).collapsed("time", iris.analysis.MEAN)
         case "save":
@@ -46,7 +49,7 @@ def with_iris(name: str, output: str, inputs: Sequence[str]) -> None:
             result = Cube(lazy.astype("f4"), var_name="number")
         case _:
             raise SystemExit(f"there is no step {name!r}")
-    iris.save(result, output)
+    iris.save(result, output, saver=None if Path(output).suffix == ".pp" else "nc")
 
 
 def with_xarray(name: str, output: str, url: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
 
+WORK = Path(__file__).with_name("work.py")
 REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")
 
 
@@ -161,13 +164,13 @@ WORKLOADS: Mapping[str, Workload] = {
         command=("head -c 1000 {input} > {output}",),
     ),
     "W8": Workload(
-        "60 jobs of 5 MB in, 1 MB out",
+        "60 jobs with Iris, 5 MB in, 1 MB out",
         "batch",
         ("s3fuse", "local disk"),
         [Limit(1 / 0.85, ["local disk"])],
         snakefile="many.smk",
         keys=[str(number) for number in range(BATCH)],
         cores=2,
-        command=("head -c 1000000 {input} > {output}",),
+        command=(f"{sys.executable} {WORK} last-day {{output}} {{input}}",),
     ),
 }
