@@ -149,7 +149,7 @@ def command(
     if options.cache_bytes is not None:
         # s3fs bounds its cache by the space it leaves free, in MB.
         spare = max(0, shutil.disk_usage(cache).free - options.cache_bytes)
-        values.append(f"ensure_diskfree={spare // 2**20}")
+        values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:
         values.append(options.extra)
     return ["s3fs", bucket, str(mount_point), "-f", "-o", ",".join(values)]

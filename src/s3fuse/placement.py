@@ -220,10 +220,13 @@ class Placement:
         filled: Mapping[int, bytes],
     ) -> None:
         """Let s3fs fetch what the job will read while the job starts."""
-        if reading is Reading.SEQUENTIAL and self._has_room(info.size):
-            through = partial(whole.let_through, mount, info.key, info.size, path)
-            READ_AHEAD.add(mount.point, info.key, range(info.size), reading, through)
-            return
+        if reading is Reading.SEQUENTIAL:
+            if whole.has(mount, info.key):
+                return
+            if whole.has_room(mount, info.size, self.options.cache_bytes):
+                through = partial(whole.let_through, mount, info.key, info.size, path)
+                READ_AHEAD.add(mount.point, info.key, range(info.size), reading, through)
+                return
         # netCDF-C reads 4 MB to see what a file is; some have been filled in.
         first = len(filled.get(0, b""))
         READ_AHEAD.add(mount.point, info.key, range(first, info.size)[:1], reading)
@@ -237,11 +240,6 @@ class Placement:
             return seen == info.etag and os.stat(path).st_size == info.size
         except FileNotFoundError:
             return False
-
-    def _has_room(self, size: int) -> bool:
-        """Whether the cache can hold a whole file, and as much again."""
-        bound = self.options.cache_bytes or shutil.disk_usage(self.mounts.cache_dir).free
-        return size < bound / 2
 
     def _is_unavailable(self) -> bool:
         with self._lock:

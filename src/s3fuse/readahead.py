@@ -39,7 +39,7 @@ class _Wanted:
     point: Path
     path: Path
     starts: range
-    then: Callable[[], None]
+    then: Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ReadAhead:
         key: str,
         span: range,
         reading: Reading,
-        then: Callable[[], None] = lambda: None,
+        then: Callable[[], bool] = lambda: False,
     ) -> None:
         """Open a file, and read ahead in it, in the background.
 
@@ -81,7 +81,7 @@ class ReadAhead:
         reading : Reading
             How the mount reads.
         then : callable
-            What to do when they are there.
+            What to do when they are there; tells whether the file need not be held.
         """
         path = point / key
         with self._lock:
@@ -139,7 +139,10 @@ class ReadAhead:
             if wanted.point in self._released:
                 return
             os.pread(held[wanted.path], 1, start)
-        wanted.then()
+        if wanted.then():
+            _close(held.pop(wanted.path))
+            with self._lock:
+                self._known.discard(wanted.path)
 
 
 def _have_descriptors_of_its_own() -> None:

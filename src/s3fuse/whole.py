@@ -1,23 +1,26 @@
-"""Objects that lie in a mount's cache from end to end, and can be read there as local files.
+"""Objects that a mount's cache has from end to end, and that are read as local files.
 
 Each read through a mount takes the kernel to s3fs and back, which costs
 several times what reading a local file does.  Once s3fs has fetched all of an
-object, its file in the cache is that object.
+object, its file in the cache is that object; it is taken out of there, so that
+s3fs can neither change nor drop it, and belongs to the jobs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from s3fuse.links import make_link
+from s3fuse.links import links_into, make_link
 from s3fuse.record import Mount
 
 
-def let_through(mount: Mount, key: str, size: int, link: Path) -> None:
-    """Turn a link into a mount to the object in its cache, if all of it is there.
+def let_through(mount: Mount, key: str, size: int, link: Path) -> bool:
+    """Turn a link into a mount to the object itself, if all of it is in the cache.
 
     Parameters
     ----------
@@ -29,23 +32,64 @@ def let_through(mount: Mount, key: str, size: int, link: Path) -> None:
         Its bytes.
     link : Path
         The link; left alone if it points elsewhere by now.
+
+    Returns
+    -------
+    bool
+        Whether the object can be had without the mount from now on.
     """
     content = mount.cache / mount.bucket / key
     if not _tells_holes(mount.cache) or _first_hole(content) != size:
-        return
+        return False
     whole = mount.whole / key
     whole.parent.mkdir(parents=True, exist_ok=True)
-    # A name of our own: s3fs may drop its one when it wants space.
-    with contextlib.suppress(FileExistsError):
-        os.link(content, whole)
+    content.replace(whole)
     if link.is_symlink() and link.readlink() == mount.point / key:
         make_link(whole, link, link.lstat().st_mtime)
+    return True
+
+
+def has(mount: Mount, key: str) -> bool:
+    """Whether an object can be had without the mount."""
+    return (mount.whole / key).is_file()
 
 
 def place(mount: Mount, key: str) -> Path:
-    """Where an object of a mount is read best."""
-    whole = mount.whole / key
-    return whole if key and whole.is_file() else mount.point / key
+    """Where an object of a mount, or a folder, is read best."""
+    return (mount.whole if has(mount, key) else mount.point) / key
+
+
+def has_room(mount: Mount, size: int, bound: int | None) -> bool:
+    """Whether half of the cache can hold one more object; the other half is s3fs's.
+
+    Parameters
+    ----------
+    mount : Mount
+        The mount.
+    size : int
+        Bytes of the object.
+    bound : int, optional
+        Bytes of the cache; what the disk has free if left out.
+    """
+    if _room(mount, bound) < size:
+        # What no link leads to any more has been read by all who wanted it.
+        wanted = {path.readlink() for path in links_into([mount.whole], mount.links)}
+        for path in list(_files(mount)):
+            if path not in wanted:
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+    return _room(mount, bound) >= size
+
+
+def _room(mount: Mount, bound: int | None) -> int:
+    taken = sum(path.stat().st_size for path in _files(mount))
+    if bound is None:
+        bound = shutil.disk_usage(mount.cache).free + taken
+    return bound // 2 - taken
+
+
+def _files(mount: Mount) -> Iterator[Path]:
+    return (path for path in mount.whole.rglob("*") if path.is_file())
 
 
 def _tells_holes(directory: Path) -> bool:

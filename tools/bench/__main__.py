@@ -15,6 +15,8 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,12 @@ import click
 
 from bench import page
 from bench.data import make
+from bench.limits import Peak, memory
 from bench.models import NETWORKS, dollars
 from bench.sides import OUT, Side, sides
 from bench.workloads import WORKLOADS, Workload
 from fault_proxy import Faults, Proxy, proxied
+from s3fuse.rundir import default_cache_dir
 from s3fuse.server import Server, serving
 from s3fuse.store import Store
 from s3fuse.urls import S3Url
@@ -35,7 +39,12 @@ DATA = Path(".bench/data")
 HERE = Path(__file__).parent
 
 
-def run(workdir: Path, words: list[str], environment: dict[str, str]) -> tuple[float, float]:
+def run(
+    workdir: Path,
+    words: list[str],
+    environment: dict[str, str],
+    prepare: Callable[[], None] | None = None,
+) -> tuple[float, float]:
     """Run Snakemake; measure the seconds of its jobs, and of all of it."""
     start = time.monotonic()
     process = subprocess.Popen(
@@ -45,6 +54,7 @@ def run(workdir: Path, words: list[str], environment: dict[str, str]) -> tuple[f
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=prepare,
     )
     assert process.stdout is not None
     said, began, ended = [], start, start
@@ -71,7 +81,8 @@ def measure(
     -------
     dict
         ``job`` and ``command`` in seconds, ``requests`` by kind, bytes ``received``
-        from the client and ``sent`` to it, ``dollars`` for the requests.
+        from the client and ``sent`` to it, bytes of ``disk`` at most, ``dollars`` for
+        the requests.
     """
     # rclone hashes files again that it has not been asked for lately.
     for bucket in (workload.bucket, OUT):
@@ -86,10 +97,14 @@ def measure(
         words = ["--snakefile", str(HERE / workload.snakefile), "--configfile", "config.json"]
         words += ["--cores", str(workload.cores), *workload.options]
         environment = {**place.environment, "TMPDIR": str(folder)}
+        if workload.memory:
+            environment["DASK_ARRAY__CHUNK_SIZE"] = "32MiB"
         if workload.title == WORKLOADS["W7"].title:
             run(workdir, words, environment)
         proxy.reset_counts()
-        job, command = run(workdir, words, environment)
+        limited = memory(workload.memory) if workload.memory else nullcontext()
+        with limited as prepare, Peak(folder / default_cache_dir().name) as disk:
+            job, command = run(workdir, words, environment, prepare)
         counts = proxy.counts
     shutil.rmtree(folder, ignore_errors=True)
     return {
@@ -98,6 +113,7 @@ def measure(
         "requests": dict(counts.requests),
         "received": counts.received,
         "sent": counts.sent,
+        "disk": disk.bytes,
         "dollars": dollars(counts),
     }
 

@@ -89,6 +89,9 @@ def judgement(workload: Workload, sides: dict[str, list[Sample]]) -> list[tuple[
     if workload.requests:
         sent = max(sum(each["requests"].values()) for each in ours)
         found.append((f"{workload.requests} requests", sent / workload.requests))
+    if workload.disk:
+        taken = max(each["disk"] for each in ours)
+        found.append((f"{workload.disk / 1e6:.0f} MB of disk", taken / workload.disk))
     return found
 
 

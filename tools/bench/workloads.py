@@ -52,6 +52,10 @@ class Workload:
         At most so many may be moved by this project.
     requests : int, optional
         At most so many may be sent by this project.
+    disk : int, optional
+        At most so many bytes of disk may be taken by this project at any time.
+    memory : int, optional
+        Bytes that the whole command may use.
     whole_command : bool
         Whether Snakemake's own start is part of what is judged.
     """
@@ -62,6 +66,8 @@ class Workload:
     limits: Sequence[Limit]
     megabytes: float | None = None
     requests: int | None = None
+    disk: int | None = None
+    memory: int | None = None
     whole_command: bool = False
     step: str = ""
     access: str = ""
@@ -172,5 +178,16 @@ WORKLOADS: Mapping[str, Workload] = {
         keys=[str(number) for number in range(BATCH)],
         cores=2,
         command=(f"{sys.executable} {WORK} last-day {{output}} {{input}}",),
+    ),
+    "W9": Workload(
+        "time mean over 2 GB, with 512 MB of memory",
+        "long",
+        ("s3fuse",),
+        [],
+        disk=10**9,
+        memory=512 * 2**20,
+        step="mean",
+        access="sequential",
+        options=("--storage-s3fuse-cache-size", "1GB"),
     ),
 }
