@@ -2,10 +2,11 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk
 
-.PHONY: demo test test-slow lint format docs faults bench system clean
+.PHONY: demo test test-slow lint format docs faults bench bench-quick system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
@@ -32,6 +33,9 @@ faults: $(VENV)/test.done system ## break 350 runs, and count what is lost (40 m
 
 bench: $(VENV)/bench.done system ## compare with every way to do it by hand
 	@PYTHONPATH=tools $(BIN)/python -m bench
+
+bench-quick: $(VENV)/bench.done system ## count requests and bytes, which no machine changes
+	@PYTHONPATH=tools $(BIN)/python -m bench --rounds 1 --exactly --side s3fuse $(QUICK:%=--only %)
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
 	@$(BIN)/python tools/settings_reference.py

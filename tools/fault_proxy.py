@@ -128,6 +128,8 @@ class Counts:
         By kind.
     received, sent : int
         Bytes of bodies, from clients and to them.
+    read : int
+        Bytes of objects, of those that were sent.
     injected : Counter
         Faults, by name.
     """
@@ -136,6 +138,7 @@ class Counts:
     requests: Counter[str] = field(default_factory=Counter)
     received: int = 0
     sent: int = 0
+    read: int = 0
     injected: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -319,14 +322,15 @@ class Proxy:
             await writer.drain()
             return False
         length = int(_headers(head).get(b"content-length", b"-1"))
-        is_object = request.method == "GET" and bool(request.key) and length > 1
+        is_object = request.method == "GET" and bool(request.key)
+        can_break = is_object and length > 1
         cuts = False
-        if is_object and self.faults.cut_every:
+        if can_break and self.faults.cut_every:
             self._bodies += 1
             cuts = self._bodies % self.faults.cut_every == 0
         passed = 0
         async for piece in _body(upstream, head):
-            if is_object and (resets or cuts) and passed + len(piece) > length // 2:
+            if can_break and (resets or cuts) and passed + len(piece) > length // 2:
                 writer.write(piece[: max(0, length // 2 - passed)])
                 await writer.drain()
                 self.counts.injected["reset" if resets else "cut"] += 1
@@ -339,6 +343,7 @@ class Proxy:
             await writer.drain()
             passed += len(piece)
             self.counts.sent += len(piece)
+            self.counts.read += len(piece) if is_object else 0
         return False
 
 

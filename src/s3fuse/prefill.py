@@ -64,7 +64,7 @@ def metadata(store: Store, url: S3Url, info: ObjectInfo) -> dict[int, bytes]:
             spans = list(_spans(blocks, info.size))
             new = dict(pool.map(lambda span: _fetch(store, url, info, *span), spans))
             pieces.update(new)
-            if not pieces[0].startswith(hdf5.SIGNATURE):
+            if not pieces.get(0, b"").startswith(hdf5.SIGNATURE):
                 break
             wanted = {
                 number

@@ -81,8 +81,8 @@ def measure(
     -------
     dict
         ``job`` and ``command`` in seconds, ``requests`` by kind, bytes ``received``
-        from the client and ``sent`` to it, bytes of ``disk`` at most, ``dollars`` for
-        the requests.
+        from the client and ``sent`` to it, those ``read`` of objects, bytes of
+        ``disk`` at most, ``dollars`` for the requests.
     """
     # rclone hashes files again that it has not been asked for lately.
     for bucket in (workload.bucket, OUT):
@@ -113,6 +113,7 @@ def measure(
         "requests": dict(counts.requests),
         "received": counts.received,
         "sent": counts.sent,
+        "read": counts.read,
         "disk": disk.bytes,
         "dollars": dollars(counts),
     }
@@ -124,8 +125,14 @@ def measure(
 @click.option("--side", "chosen", multiple=True, help="Only these sides.")
 @click.option("--network", default=0, show_default=True, help="Which of the networks.")
 @click.option("--keep/--no-keep", default=True, help="Write the results into the page.")
+@click.option("--exactly", is_flag=True, help="Check requests and bytes that do not vary.")
 def main(
-    rounds: int, only: tuple[str, ...], chosen: tuple[str, ...], network: int, keep: bool
+    rounds: int,
+    only: tuple[str, ...],
+    chosen: tuple[str, ...],
+    network: int,
+    keep: bool,
+    exactly: bool,
 ) -> None:
     """Measure, and write the page."""
     name = list(NETWORKS)[network]
@@ -155,6 +162,10 @@ def main(
                 for limit, used in page.judgement(workload, results[key]):
                     click.echo(f"{key}: {used:.2f} of what is allowed: {limit}")
     shutil.rmtree(DATA / OUT, ignore_errors=True)
+    if exactly:
+        wrong = [text for key in results for text in page.deviations(key, results[key]["s3fuse"])]
+        click.echo("\n".join(wrong) or "Requests and bytes are what they must be.")
+        raise SystemExit(len(wrong))
     if keep and not only and not chosen:
         page.add(name, {key: dict(sides) for key, sides in results.items()})
 

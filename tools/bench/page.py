@@ -95,6 +95,20 @@ def judgement(workload: Workload, sides: dict[str, list[Sample]]) -> list[tuple[
     return found
 
 
+def deviations(key: str, samples: list[Sample]) -> list[str]:
+    """What differs from the requests and bytes that do not depend on the machine."""
+    workload, found = WORKLOADS[key], []
+    for sample in samples:
+        for kind, number in workload.exactly.items():
+            if (sent := sample["requests"].get(kind, 0)) != number:
+                found.append(f"{key}: {sent} {kind} requests instead of {number}")
+        if others := sample["requests"].keys() - workload.exactly.keys() - {"HEAD"}:
+            found.append(f"{key}: requests of another kind: {', '.join(sorted(others))}")
+        if workload.bytes_read is not None and sample["read"] != workload.bytes_read:
+            found.append(f"{key}: {sample['read']} bytes read instead of {workload.bytes_read}")
+    return found
+
+
 def _judged(runs: list[Results]) -> list[str]:
     head = " | ".join(f"run {number + 1}" for number in range(len(runs)))
     lines = [f"| workload | at most | {head} |", "| --- | --- |" + " --- |" * len(runs)]

@@ -10,6 +10,8 @@ from typing import Any
 
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
+from s3fuse.daemon import Reading
+from s3fuse.prefill import BLOCK, HEAD, TAIL
 
 WORK = Path(__file__).with_name("work.py")
 REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")
@@ -56,6 +58,10 @@ class Workload:
         At most so many bytes of disk may be taken by this project at any time.
     memory : int, optional
         Bytes that the whole command may use.
+    exactly : mapping of str to int
+        Requests of this project, by kind, whatever the machine.
+    bytes_read : int, optional
+        Bytes of objects that this project reads, whatever the machine.
     whole_command : bool
         Whether Snakemake's own start is part of what is judged.
     """
@@ -68,6 +74,8 @@ class Workload:
     requests: int | None = None
     disk: int | None = None
     memory: int | None = None
+    exactly: Mapping[str, int] = field(default_factory=dict)
+    bytes_read: int | None = None
     whole_command: bool = False
     step: str = ""
     access: str = ""
@@ -101,6 +109,24 @@ class Workload:
         return {**config, "jobs": [job]}
 
 
+#: Bytes of the file of a year, as netCDF-C lays it out.
+YEAR = 378_479_146
+#: What is laid into the cache of the file of a year before it is opened: its
+#: head, its tail from the start of a block, and its nodes. Those are 6 leaves of
+#: the index of chunks, of which the first two lie side by side across the border
+#: of two blocks, another one lies across a border, and one node of the names.
+FILLED = HEAD + YEAR - (YEAR - TAIL) // BLOCK * BLOCK + 9 * BLOCK
+#: What s3fs reads where a byte is missing.
+STEP = Reading.RANDOM.ahead
+#: A listing of each bucket for planning, and the one with which s3fs starts.
+LISTS = {"LIST": 3}
+#: Our look at an input before and after the job, and at the output; s3fs's at the
+#: mount, at the file that is held open, and when that is closed.
+HEADS = 6
+#: Iris and netCDF-C open a file 3 times to load it and 3 times for each group of
+#: chunks; s3fs asks anew at each, since closing it made s3fs forget it.
+OPENS = 3
+
 EVERYONE = ("s3fuse", *REMOTE, "local disk")
 WORKLOADS: Mapping[str, Workload] = {
     "W1": Workload(
@@ -109,6 +135,10 @@ WORKLOADS: Mapping[str, Workload] = {
         EVERYONE,
         [Limit(1.05, REMOTE)],
         megabytes=25,
+        # Two ends, 7 places of nodes, the rest of the 4 MB that netCDF-C looks
+        # at, and a day.
+        exactly={**LISTS, "HEAD": HEADS + 2 * OPENS, "GET": 2 + 7 + 1 + 1, "PUT": 1},
+        bytes_read=FILLED + 2 * STEP,
         step="one-day",
         access="random",
     ),
@@ -118,6 +148,10 @@ WORKLOADS: Mapping[str, Workload] = {
         EVERYONE,
         [Limit(1.05, REMOTE)],
         megabytes=100,
+        # Instead of one day 12, as the first lies in the 4 MB; three times a node
+        # lies in what s3fs reads with a day, and once the tail does.
+        exactly={**LISTS, "HEAD": HEADS + 4 * OPENS, "GET": 2 + 7 + 1 + 12 + 3, "PUT": 1},
+        bytes_read=FILLED + 13 * STEP - 4 * BLOCK - 184_320,
         step="every-30th-day",
         access="random",
     ),
@@ -126,7 +160,11 @@ WORKLOADS: Mapping[str, Workload] = {
         "year",
         EVERYONE,
         [Limit(0.95, REMOTE), Limit(1.7, ["local disk"])],
-        megabytes=1.02 * 378.5,
+        megabytes=1.02 * YEAR / 1e6,
+        # Every byte once; how often the file is opened in the mount, before it is
+        # all there, depends on the machine.
+        exactly={**LISTS, "GET": -(-YEAR // (10 * 2**20)), "PUT": 1},
+        bytes_read=YEAR,
         step="mean",
         access="sequential",
     ),
@@ -135,6 +173,9 @@ WORKLOADS: Mapping[str, Workload] = {
         "year",
         ("s3fuse", "plain s3fs", "local disk"),
         [Limit(1.5, ["local disk"], plus_upload=62.2e6), Limit(0.1, ["plain s3fs"])],
+        # Parts of 16 MiB.
+        exactly={"LIST": 1, "POST upload": 2, "PUT part": 4, "HEAD": 1},
+        bytes_read=0,
         step="save",
         keys=(),
     ),
@@ -143,6 +184,8 @@ WORKLOADS: Mapping[str, Workload] = {
         "fields",
         ("s3fuse", "S3 plugin", "plain s3fs", "local disk"),
         [Limit(1 / 1.5, ["S3 plugin"]), Limit(1 / 8, ["plain s3fs"])],
+        exactly={"LIST": 2, "GET": 120, "PUT": 1, "HEAD": 1},
+        bytes_read=120 * 312_464,
         step="merge",
         access="sequential",
         keys=sorted(path.name for path in (SAMPLES / "UM").iterdir()),
@@ -153,6 +196,9 @@ WORKLOADS: Mapping[str, Workload] = {
         ("s3fuse", "local disk"),
         [Limit(1.25, ["local disk"])],
         requests=50,
+        # Pages of 1,000 keys, and an empty folder.
+        exactly={"LIST": MANY // 1000 + 1},
+        bytes_read=0,
         whole_command=True,
         snakefile="many.smk",
         keys=[str(number) for number in range(MANY)],
@@ -167,6 +213,8 @@ WORKLOADS: Mapping[str, Workload] = {
         whole_command=True,
         snakefile="many.smk",
         keys=[str(number) for number in range(BATCH)],
+        exactly={"LIST": 2},
+        bytes_read=0,
         command=("head -c 1000 {input} > {output}",),
     ),
     "W8": Workload(
@@ -177,6 +225,7 @@ WORKLOADS: Mapping[str, Workload] = {
         snakefile="many.smk",
         keys=[str(number) for number in range(BATCH)],
         cores=2,
+        exactly={"LIST": 2, "GET": BATCH, "PUT": BATCH, "HEAD": BATCH},
         command=(f"{sys.executable} {WORK} last-day {{output}} {{input}}",),
     ),
     "W9": Workload(
