@@ -6,7 +6,7 @@ QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk
 
-.PHONY: demo test test-slow lint format docs faults bench bench-quick system clean
+.PHONY: demo test test-slow lint format docs faults bench bench-quick scaling system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
@@ -36,6 +36,9 @@ bench: $(VENV)/bench.done system ## compare with every way to do it by hand
 
 bench-quick: $(VENV)/bench.done system ## count requests and bytes, which no machine changes
 	@PYTHONPATH=tools $(BIN)/python -m bench --rounds 1 --exactly --side s3fuse $(QUICK:%=--only %)
+
+scaling: $(VENV)/bench.done system ## how cost grows with jobs, objects and bytes
+	@PYTHONPATH=tools $(BIN)/python -m bench.scaling
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
 	@$(BIN)/python tools/settings_reference.py

@@ -49,7 +49,12 @@ def _fields(folder: Path) -> None:
 
 
 def _many(folder: Path) -> None:
-    for number in range(MANY):
+    few(folder, MANY)
+
+
+def few(folder: Path, count: int) -> None:
+    """Make objects of one byte."""
+    for number in range(count):
         (folder / f"{number}.in").write_bytes(b"x")
 
 
@@ -68,7 +73,7 @@ BUCKETS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def make(base: Path, name: str) -> Path:
+def make(base: Path, name: str, fill: Callable[[Path], None] | None = None) -> Path:
     """Make the data of a bucket, unless it is there."""
     folder = base / name
     if not folder.exists():
@@ -76,6 +81,6 @@ def make(base: Path, name: str) -> Path:
         new = base / f".{name}"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        BUCKETS[name](new)
+        (fill or BUCKETS[name])(new)
         new.rename(folder)
     return folder

@@ -1,0 +1,150 @@
+"""How cost grows: each kind of cost at three sizes, against a straight line.
+
+``make scaling`` fits a line to the smallest and the largest size, and says how
+far the one between is from it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import click
+
+from bench.__main__ import DATA, measure
+from bench.data import few, make
+from bench.models import NETWORKS
+from bench.sides import OUT, s3fuse
+from bench.workloads import WORKLOADS, Workload
+from fault_proxy import Faults, proxied
+from s3fuse.server import serving
+from s3fuse.store import Store
+
+PAGE = Path(__file__).parents[2] / "docs/reference/scaling.md"
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Something that is paid for by the piece.
+
+    Attributes
+    ----------
+    title : str
+        What is paid for.
+    unit : str
+        What a piece is.
+    sizes : sequence of float
+        So many pieces.
+    workloads : sequence of Workload
+        What makes so many.
+    """
+
+    title: str
+    unit: str
+    sizes: Sequence[float]
+    workloads: Sequence[Workload]
+
+
+def planning() -> Cost:
+    """Jobs of one input and one output each, in a dry run."""
+    sizes = (1000, 3000, 10_000)
+    for size in sizes:
+        make(DATA.absolute(), f"few-{size}", partial(few, count=size))
+    steps = [
+        replace(WORKLOADS["W6"], bucket=f"few-{size}", keys=[str(n) for n in range(size)])
+        for size in sizes
+    ]
+    return Cost("Planning (dry run, start of Snakemake included)", "job", sizes, steps)
+
+
+def jobs() -> Cost:
+    """What a job costs beside its own work, which is next to nothing here."""
+    sizes = (15, 30, 60)
+    make(DATA.absolute(), "batch")
+    copy = "head -c 1000000 {input} > {output}"
+    steps = [
+        replace(WORKLOADS["W8"], keys=[str(n) for n in range(size)], command=(copy,))
+        for size in sizes
+    ]
+    return Cost("Jobs of 5 MB in and 1 MB out, two at a time", "job", sizes, steps)
+
+
+def gigabytes() -> Cost:
+    """Whole files, read by a command that does nothing with them."""
+    sizes = (0.1, 0.4, 1.6)
+    for size in sizes:
+        make(DATA.absolute(), f"long-{size}", partial(_one_file, gigabytes=size))
+    read = "cat {input} | tail -c 1000 > {output}"
+    steps = [
+        replace(WORKLOADS["W8"], bucket=f"long-{size}", keys=["0"], command=(read,), cores=1)
+        for size in sizes
+    ]
+    return Cost("A file, read from end to end by `cat`", "GB", sizes, steps)
+
+
+def _one_file(folder: Path, gigabytes: float) -> None:
+    with (folder / "0.in").open("wb") as file:
+        for number in range(int(gigabytes * 1000)):
+            file.write(number.to_bytes(4) * 250_000)
+
+
+def table(cost: Cost, samples: Sequence[Sequence[dict[str, float]]]) -> Iterator[str]:
+    """The rows of one kind of cost."""
+    yield f"## {cost.title}"
+    yield ""
+    yield f"| {cost.unit}s | seconds | on the line | requests | bytes read |"
+    yield "| --- | --- | --- | --- | --- |"
+    key = "command" if cost.workloads[0].whole_command else "job"
+    seconds = [statistics.median(each[key] for each in found) for found in samples]
+    slope = (seconds[-1] - seconds[0]) / (cost.sizes[-1] - cost.sizes[0])
+    start = seconds[0] - slope * cost.sizes[0]
+    for size, taken, found in zip(cost.sizes, seconds, samples, strict=True):
+        expected = start + slope * size
+        requests = statistics.median(each["total"] for each in found)
+        read = statistics.median(each["read"] for each in found)
+        yield f"| {size} | {taken:.2f} | {expected:.2f} | {requests:.0f} | {read:.0f} |"
+    yield ""
+    yield f"{start:.2f} s, and {slope:.4g} s for each {cost.unit}."
+    yield ""
+
+
+@click.command()
+def main() -> None:
+    """Measure, and write the page."""
+    costs = [planning(), jobs(), gigabytes()]
+    lines = [
+        "# Scaling, measured",
+        "",
+        "<!-- Written by `make scaling`. -->",
+        "",
+        f"Medians of {ROUNDS}, at {next(iter(NETWORKS))}. The line goes through the smallest",
+        "and the largest size. What follows from it is in [Scaling](../explanation/scaling.md).",
+        "",
+    ]
+    (DATA / OUT).mkdir(exist_ok=True)
+    network = Faults(**vars(next(iter(NETWORKS.values()))))
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as base,
+        serving(DATA.absolute()) as server,
+        proxied(server.endpoint_url, network) as proxy,
+    ):
+        store = Store(server.connection)
+        for cost in costs:
+            samples: list[list[dict[str, float]]] = [[] for _ in cost.workloads]
+            for _ in range(ROUNDS):
+                for found, workload in zip(samples, cost.workloads, strict=True):
+                    each = measure(workload, s3fuse, proxy, server, store, Path(base))
+                    found.append({**each, "total": sum(each["requests"].values())})
+                    click.echo(json.dumps(found[-1]))
+            lines += table(cost, samples)
+    PAGE.write_text("\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
