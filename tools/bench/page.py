@@ -19,21 +19,23 @@ RUNS = 3
 
 #: What one run of a side came to, as `bench.__main__.measure` returns it.
 Sample = dict[str, Any]
-#: The samples of a run, by workload and side.
-Results = dict[str, dict[str, list[Sample]]]
+#: The samples of a workload in one run, by side.
+Sides = dict[str, list[Sample]]
 
 
-def add(network: str, results: Results) -> None:
-    """Keep a run beside the two before it, and write the page anew."""
+def add(network: str, results: dict[str, Sides]) -> None:
+    """Keep what a run measured beside the two runs before it, and write the page anew."""
     runs = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    runs[network] = [*runs.get(network, ()), results][-RUNS:]
+    kept = runs.setdefault(network, {})
+    for key, sides in results.items():
+        kept[key] = [*kept.get(key, ()), sides][-RUNS:]
     RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
     write()
 
 
 def write() -> None:
     """Write page and figure from the results that are kept."""
-    runs: dict[str, list[Results]] = json.loads(RESULTS.read_text())
+    runs: dict[str, dict[str, list[Sides]]] = json.loads(RESULTS.read_text())
     lines = [
         "# Performance",
         "",
@@ -42,19 +44,19 @@ def write() -> None:
         "Medians of one run, the sides taken in turn, each time with fresh caches. *Job*: from the",
         "first retrieval to the last publication, Python's start included. *Command*: all of",
         "`snakemake`. Requests and bytes are those that passed the proxy; dollars are what S3",
-        "charges for a million such jobs, within a region. The last columns are the seconds of",
-        "this project over those that the limit allows, run by run: below 1 it holds.",
+        "charges for a million such jobs, within a region.",
         "",
         "![Seconds of a job, by workload and side](performance.svg)",
     ]
     for network in NETWORKS:
         if network in runs:
-            lines += ["", f"## {network}", "", *_judged(runs[network])]
-            for key, sides in runs[network][-1].items():
-                lines += ["", f"### {key}: {WORKLOADS[key].title}", "", *_table(sides)]
+            kept = {key: runs[network][key] for key in WORKLOADS if key in runs[network]}
+            lines += ["", f"## {network}", "", *_judged(kept)]
+            for key, measured in kept.items():
+                lines += ["", f"### {key}: {WORKLOADS[key].title}", "", *_table(measured[-1])]
     PAGE.write_text("\n".join(lines) + "\n")
     first = next(iter(runs.values()))
-    _draw(first[-1])
+    _draw({key: first[key][-1] for key in WORKLOADS if key in first})
 
 
 def median(samples: list[Sample], name: str) -> float:
@@ -67,7 +69,7 @@ def seconds(workload: Workload, samples: list[Sample]) -> float:
     return median(samples, "command" if workload.whole_command else "job")
 
 
-def share(workload: Workload, limit: Limit, sides: dict[str, list[Sample]]) -> float:
+def share(workload: Workload, limit: Limit, sides: Sides) -> float:
     """Our seconds over those that are allowed."""
     others = [seconds(workload, sides[side]) for side in limit.of if side in sides]
     # An upload by the connections that publish a large file side by side.
@@ -75,10 +77,10 @@ def share(workload: Workload, limit: Limit, sides: dict[str, list[Sample]]) -> f
     return seconds(workload, sides["s3fuse"]) / allowed
 
 
-def judgement(workload: Workload, sides: dict[str, list[Sample]]) -> list[tuple[str, float]]:
+def judgement(workload: Workload, sides: Sides) -> list[tuple[str, float]]:
     """Each limit of a workload, and how much of it was used; at most 1 holds."""
     found = [
-        (f"{limit.ratio:.3g} × {' or '.join(limit.of)}", share(workload, limit, sides))
+        (_of(limit), share(workload, limit, sides))
         for limit in workload.limits
         if sides.keys() & set(limit.of)
     ]
@@ -95,6 +97,12 @@ def judgement(workload: Workload, sides: dict[str, list[Sample]]) -> list[tuple[
     return found
 
 
+def _of(limit: Limit) -> str:
+    of = limit.of[0] if len(limit.of) == 1 else "the fastest other remote side"
+    upload = " + one upload" if limit.plus_upload else ""
+    return f"{limit.ratio:.3g} × {of}{upload}"
+
+
 def deviations(key: str, samples: list[Sample]) -> list[str]:
     """What differs from the requests and bytes that do not depend on the machine."""
     workload, found = WORKLOADS[key], []
@@ -109,18 +117,22 @@ def deviations(key: str, samples: list[Sample]) -> list[str]:
     return found
 
 
-def _judged(runs: list[Results]) -> list[str]:
-    head = " | ".join(f"run {number + 1}" for number in range(len(runs)))
-    lines = [f"| workload | at most | {head} |", "| --- | --- |" + " --- |" * len(runs)]
-    for key in runs[-1]:
-        columns = [judgement(WORKLOADS[key], run[key]) for run in runs if key in run]
+def _judged(kept: dict[str, list[Sides]]) -> list[str]:
+    lines = [
+        "What this project used of each limit, in the last runs; at most 1 holds.",
+        "",
+        "| workload | at most | runs, the last one last |",
+        "| --- | --- | --- |",
+    ]
+    for key, runs in kept.items():
+        columns = [judgement(WORKLOADS[key], sides) for sides in runs]
         for row in zip(*columns, strict=True):
-            shares = " | ".join(f"{used:.2f}" for _, used in row)
+            shares = ", ".join(f"{used:.2f}" for _, used in row)
             lines.append(f"| {key} | {row[0][0]} | {shares} |")
     return lines
 
 
-def _table(sides: dict[str, list[Sample]]) -> list[str]:
+def _table(sides: Sides) -> list[str]:
     lines = [
         "| side | job, s | command, s | requests | MB read | MB written | $ a million |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -136,7 +148,7 @@ def _table(sides: dict[str, list[Sample]]) -> list[str]:
     return lines
 
 
-def _draw(results: Results) -> None:
+def _draw(results: dict[str, Sides]) -> None:
     figure = Figure(figsize=(9, 1.2 + 0.28 * sum(len(sides) for sides in results.values())))
     axes = figure.subplots()
     row, ticks = 0, []
