@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from bench.__main__ import DATA, measure
-from bench.data import few, make
+from bench.data import air_temperature, few, make
 from bench.models import NETWORKS
 from bench.sides import OUT, s3fuse
 from bench.workloads import WORKLOADS, Workload
@@ -94,6 +94,29 @@ def _one_file(folder: Path, gigabytes: float) -> None:
             file.write(number.to_bytes(4) * 250_000)
 
 
+def crossover() -> Iterator[tuple[float, dict[str, Workload]]]:
+    """One day of files of more and more days, each as a copy and through a mount."""
+    for days in (5, 20, 40, 80, 160):
+        bucket = f"days-{days}"
+        make(DATA.absolute(), bucket, partial(_days, days=days))
+        yield (
+            days * 1.0368,
+            {
+                how: replace(
+                    WORKLOADS["W1"],
+                    bucket=bucket,
+                    step="last-day",
+                    options=("--storage-s3fuse-access", how),
+                )
+                for how in ("copy", "mount")
+            },
+        )
+
+
+def _days(folder: Path, days: int) -> None:
+    air_temperature(folder / "tas.nc", days)
+
+
 def table(cost: Cost, samples: Sequence[Sequence[dict[str, float]]]) -> Iterator[str]:
     """The rows of one kind of cost."""
     yield f"## {cost.title}"
@@ -143,6 +166,24 @@ def main() -> None:
                     found.append({**each, "total": sum(each["requests"].values())})
                     click.echo(json.dumps(found[-1]))
             lines += table(cost, samples)
+        lines += [
+            "## Copy or mount",
+            "",
+            "The last day of a file by Iris, for a rule that says `access.random()`; seconds of",
+            "the job. `copy_below` is where the two meet.",
+            "",
+            "| MB of the file | copied | mounted |",
+            "| --- | --- | --- |",
+        ]
+        for size, ways in crossover():
+            seconds: dict[str, list[float]] = {how: [] for how in ways}
+            for _ in range(2 * ROUNDS):
+                for how, workload in ways.items():
+                    each = measure(workload, s3fuse, proxy, server, store, Path(base))
+                    seconds[how].append(each["job"])
+            copied, mounted = (statistics.median(seconds[how]) for how in ways)
+            click.echo(f"{size:.0f} MB: copied {copied:.2f} s, mounted {mounted:.2f} s")
+            lines.append(f"| {size:.0f} | {copied:.2f} | {mounted:.2f} |")
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
 
 

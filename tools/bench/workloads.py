@@ -58,6 +58,8 @@ class Workload:
         At most so many bytes of disk may be taken by this project at any time.
     memory : int, optional
         Bytes that the whole command may use.
+    needed : float, optional
+        MB that the job cannot do without.
     exactly : mapping of str to int
         Requests of this project, by kind, whatever the machine.
     bytes_read : int, optional
@@ -74,6 +76,7 @@ class Workload:
     requests: int | None = None
     disk: int | None = None
     memory: int | None = None
+    needed: float | None = None
     exactly: Mapping[str, int] = field(default_factory=dict)
     bytes_read: int | None = None
     whole_command: bool = False
@@ -139,6 +142,7 @@ WORKLOADS: Mapping[str, Workload] = {
         # at, and a day.
         exactly={**LISTS, "HEAD": HEADS + 2 * OPENS, "GET": 2 + 7 + 1 + 1, "PUT": 1},
         bytes_read=FILLED + 2 * STEP,
+        needed=1.04,
         step="one-day",
         access="random",
     ),
@@ -152,6 +156,7 @@ WORKLOADS: Mapping[str, Workload] = {
         # lies in what s3fs reads with a day, and once the tail does.
         exactly={**LISTS, "HEAD": HEADS + 4 * OPENS, "GET": 2 + 7 + 1 + 12 + 3, "PUT": 1},
         bytes_read=FILLED + 13 * STEP - 4 * BLOCK - 184_320,
+        needed=13.5,
         step="every-30th-day",
         access="random",
     ),
@@ -165,6 +170,7 @@ WORKLOADS: Mapping[str, Workload] = {
         # all there, depends on the machine.
         exactly={**LISTS, "GET": -(-YEAR // (10 * 2**20)), "PUT": 1},
         bytes_read=YEAR,
+        needed=YEAR / 1e6,
         step="mean",
         access="sequential",
     ),
@@ -176,6 +182,7 @@ WORKLOADS: Mapping[str, Workload] = {
         # Parts of 16 MiB.
         exactly={"LIST": 1, "POST upload": 2, "PUT part": 4, "HEAD": 1},
         bytes_read=0,
+        needed=62.2,
         step="save",
         keys=(),
     ),
@@ -186,6 +193,7 @@ WORKLOADS: Mapping[str, Workload] = {
         [Limit(1 / 1.5, ["S3 plugin"]), Limit(1 / 8, ["plain s3fs"])],
         exactly={"LIST": 2, "GET": 120, "PUT": 1, "HEAD": 1},
         bytes_read=120 * 312_464,
+        needed=37.5,
         step="merge",
         access="sequential",
         keys=sorted(path.name for path in (SAMPLES / "UM").iterdir()),
@@ -226,6 +234,7 @@ WORKLOADS: Mapping[str, Workload] = {
         keys=[str(number) for number in range(BATCH)],
         cores=2,
         exactly={"LIST": 2, "GET": BATCH, "PUT": BATCH, "HEAD": BATCH},
+        needed=60 * 5.2,
         command=(f"{sys.executable} {WORK} last-day {{output}} {{input}}",),
     ),
     "W9": Workload(
@@ -235,6 +244,7 @@ WORKLOADS: Mapping[str, Workload] = {
         [],
         disk=10**9,
         memory=512 * 2**20,
+        needed=2073.7,
         step="mean",
         access="sequential",
         options=("--storage-s3fuse-cache-size", "1GB"),
