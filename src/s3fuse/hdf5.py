@@ -21,10 +21,10 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_RANK = 8
 
 # III.A.1: signature, node type 1 (raw data chunks), level, entries used, two siblings.
-_CHUNK_INDEX = re.compile(rb"TREE\x01", re.DOTALL)
+_CHUNK_INDEX = re.compile(rb"TREE\x01")
 _CHUNK_INDEX_HEAD = struct.Struct("<4sBBHQQ")
 # III.A.2: signature, version, type, node size, record size, depth, two percentages, root.
-_BTREE_2 = re.compile(rb"BTHD\x00", re.DOTALL)
+_BTREE_2 = re.compile(rb"BTHD\x00")
 _BTREE_2_HEAD = struct.Struct("<4sBBIHHBBQ")
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from s3fuse import prefill, whole
 from s3fuse.daemon import MountOptions, Reading, require
-from s3fuse.errors import MountError, MountUnavailable, ObjectChanged, ObjectNotFound
+from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import Mount
-from s3fuse.store import ObjectInfo, Store
+from s3fuse.store import ObjectInfo, Store, not_found
 from s3fuse.transfer import CONCURRENCY, download, download_folder
 from s3fuse.urls import S3Url
 
@@ -121,22 +121,21 @@ class Placement:
             If it is replaced at this moment.
         """
         if self.is_mounted(info.size):
+            options = replace(self.options, reading=reading)
             # A copy asks for the version that is wanted; a mount cannot.
             with ThreadPoolExecutor(2, thread_name_prefix="s3fuse-look") as pool:
                 looking = pool.submit(self.store.head, url)
                 prefilling = pool.submit(self._metadata, url, info, reading)
                 try:
-                    mount = self._mounted(url, replace(self.options, reading=reading))
+                    mount = self._mounted(url, options)
                 finally:
                     now, pieces = looking.result(), prefilling.result()
             if now is None:
-                raise ObjectNotFound(
-                    f"{url} is not in the bucket; check the name and its spelling."
-                )
+                raise not_found(url)
             if mount is not None:
                 if pieces and now.etag == info.etag:
                     prefill.fill(mount, now, pieces)
-                mount = self._link(mount, url, [now], path, reading)
+                mount = self._link(mount, url, [now], path, options)
                 self._read_ahead(mount, now, path, reading, pieces)
                 return now
         download(self.store, url, info, path)
@@ -146,7 +145,7 @@ class Placement:
         """Make everything below a folder available in the directory `path`."""
         mountable = url.is_folder and self.is_mounted(sum(info.size for info in infos))
         if mountable and (mount := self._mounted(url, self.options, infos)):
-            self._link(mount, url, infos, path)
+            self._link(mount, url, infos, path, self.options)
             return
         download_folder(self.store, url, infos, path, CONCURRENCY)
 
@@ -154,7 +153,7 @@ class Placement:
         """Make a whole bucket available at `path`; an empty directory where nothing mounts."""
         self.store.check(url.bucket)
         if self.is_mounted(self.copy_below) and (mount := self._mounted(url, self.options)):
-            self._link(mount, url, [], path)
+            self._link(mount, url, [], path, self.options)
             return
         path.mkdir(parents=True, exist_ok=True)
 
@@ -189,13 +188,12 @@ class Placement:
         url: S3Url,
         infos: Collection[ObjectInfo],
         path: Path,
-        reading: Reading = Reading.UNKNOWN,
+        options: MountOptions,
     ) -> Mount:
         """Link into a mount that shows just what the S3 API says; returns that mount."""
         latest = _latest(infos)
         if not all(self._shows(mount.point, info) for info in latest):
             # It remembers an object that has been replaced since.
-            options = replace(self.options, reading=reading)
             mount = self.mounts.mount(
                 *(url.bucket, self.store.connection, options), probe=latest[-1].key, fresh=True
             )

@@ -59,10 +59,12 @@ def metadata(store: Store, url: S3Url, info: ObjectInfo) -> dict[int, bytes]:
     tail = max(0, info.size - TAIL) // BLOCK
     blocks = {*range(min(HEAD, info.size) // BLOCK), *range(tail, -(-info.size // BLOCK))}
     pieces: dict[int, bytes] = {}
+    have: set[int] = set()
     with ThreadPoolExecutor(MOST_BLOCKS, thread_name_prefix="s3fuse-prefill") as pool:
         for _ in range(ROUNDS):
-            spans = list(_spans(blocks, info.size))
+            spans = _spans(blocks, info.size)
             new = dict(pool.map(lambda span: _fetch(store, url, info, *span), spans))
+            have |= blocks
             pieces.update(new)
             if not pieces.get(0, b"").startswith(hdf5.SIGNATURE):
                 break
@@ -71,11 +73,6 @@ def metadata(store: Store, url: S3Url, info: ObjectInfo) -> dict[int, bytes]:
                 for piece in new.values()
                 for position in hdf5.pointers(piece, info.size)
                 for number in (position // BLOCK, min(position + NODE, info.size - 1) // BLOCK)
-            }
-            have = {
-                number
-                for start, piece in pieces.items()
-                for number in range(start // BLOCK, -(-(start + len(piece)) // BLOCK))
             }
             blocks = wanted - have
             if not blocks or len(blocks) > MOST_BLOCKS:
@@ -100,12 +97,11 @@ def fill(mount: Mount, info: ObjectInfo, pieces: Mapping[int, bytes]) -> bool:
     for path in (content, pages):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=mount.cache)
-    with open(handle, "wb") as file:
+    with open(handle, "wb"):
         os.truncate(handle, info.size)
         for start, piece in pieces.items():
             os.pwrite(handle, piece, start)
         inode = os.fstat(handle).st_ino
-        file.flush()
     # What is older than the object is stale to s3fs.
     now = max(time.time(), info.mtime + 1)
     os.utime(temporary, (now, now))

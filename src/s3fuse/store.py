@@ -131,31 +131,29 @@ class Store:
         """
         # Who may read an object may still be forbidden to list its bucket.
         with contextlib.suppress(AccessDenied):
-            if bucket not in self._checked:
-                self._list(S3Url(bucket), MaxKeys=1)
+            self._first_page(S3Url(bucket), MaxKeys=1)
 
-    def _list(self, url: S3Url, **query: Any) -> dict[str, Any]:
-        """List a page; of a bucket that nothing was asked of yet, with little patience."""
-
-        def ask(timeout: float | None = None) -> dict[str, Any]:
-            return self.call("list_objects_v2", url, "list", timeout=timeout, **query)
-
+    def _first_page(self, url: S3Url, **query: Any) -> dict[str, Any] | None:
+        """List a page of a bucket that nothing was asked of yet; of others, nothing."""
         with self._lock:
-            if url.bucket not in self._checked:
-                if self._unreachable:
-                    # Thousands of objects may be asked for; one wait is enough.
-                    raise self._unreachable
-                try:
-                    answer = ask(FIRST_ANSWER)
-                except AccessDenied:
-                    self._checked.add(url.bucket)
-                    raise
-                except EndpointError as error:
-                    self._unreachable = error
-                    raise
+            if url.bucket in self._checked:
+                return None
+            if self._unreachable:
+                # Thousands of objects may be asked for; one wait is enough.
+                raise self._unreachable
+            try:
+                page = self._page(url, timeout=FIRST_ANSWER, **query)
+            except AccessDenied:
                 self._checked.add(url.bucket)
-                return answer
-        return ask()
+                raise
+            except EndpointError as error:
+                self._unreachable = error
+                raise
+            self._checked.add(url.bucket)
+            return page
+
+    def _page(self, url: S3Url, **query: Any) -> dict[str, Any]:
+        return self.call("list_objects_v2", url, "list", **query)
 
     def head(self, url: S3Url) -> ObjectInfo | None:
         """Look at one object by one request; None if it is not there."""
@@ -172,7 +170,7 @@ class Store:
         if not recursive:
             query["Delimiter"] = "/"
         while True:
-            page = self._list(url, **query)
+            page = self._first_page(url, **query) or self._page(url, **query)
             yield page
             if not page.get("IsTruncated") or "MaxKeys" in limits:
                 return
@@ -322,6 +320,11 @@ def _code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
+def not_found(url: S3Url) -> ObjectNotFound:
+    """The error for an object that should be in its bucket."""
+    return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
+
+
 def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
     """Find the sentence for what the S3 client raised.
 
@@ -352,7 +355,7 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
                 f"There is no bucket s3://{url.bucket} at {place}; check its name, or create it."
             )
         case "NoSuchKey" | "NoSuchUpload" | "404" | "NotFound":
-            return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
+            return not_found(url)
         case "412" | "PreconditionFailed":
             return ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
         case "InvalidAccessKeyId":

@@ -71,13 +71,14 @@ def has_room(mount: Mount, size: int, bound: int | None) -> bool:
     bound : int, optional
         Bytes of the cache; what the disk has free if left out.
     """
-    if _room(mount, bound) < size:
-        # What no link leads to any more has been read by all who wanted it.
-        wanted = {path.readlink() for path in links_into([mount.whole], mount.links)}
-        for path in list(_files(mount)):
-            if path not in wanted:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+    if _room(mount, bound) >= size:
+        return True
+    # What no link leads to any more has been read by all who wanted it.
+    wanted = {path.readlink() for path in links_into([mount.whole], mount.links)}
+    for path in list(_files(mount)):
+        if path not in wanted:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
     return _room(mount, bound) >= size
 
 

@@ -15,8 +15,8 @@ from snakemake_interface_storage_plugins.storage_object import (
     StorageObjectWrite,
 )
 
-from s3fuse.errors import ObjectChanged, ObjectNotFound, QueryError
-from s3fuse.store import ObjectInfo
+from s3fuse.errors import ObjectChanged, QueryError
+from s3fuse.store import ObjectInfo, not_found
 from s3fuse.transfer import CONCURRENCY, publish, publish_folder
 from s3fuse.urls import SCHEME, S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
@@ -138,9 +138,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             return
         contents = self._contents()
         if not contents:
-            raise ObjectNotFound(
-                f"{self.url} is not in the bucket; check the name and its spelling."
-            )
+            raise not_found(self.url)
         placement.folder(self.url, contents, path)
 
     def store_object(self) -> None:
