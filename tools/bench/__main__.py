@@ -15,11 +15,11 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -74,7 +74,7 @@ def run(
 
 def measure(
     workload: Workload, side: Side, proxy: Proxy, server: Server, store: Store, base: Path
-) -> dict[str, Any]:
+) -> page.Sample:
     """Run one side of a workload once, from nothing.
 
     Returns
@@ -99,7 +99,7 @@ def measure(
         environment = {**place.environment, "TMPDIR": str(folder)}
         if workload.memory:
             environment["DASK_ARRAY__CHUNK_SIZE"] = "32MiB"
-        if workload.title == WORKLOADS["W7"].title:
+        if workload.twice:
             run(workdir, words, environment)
         proxy.reset_counts()
         limited = memory(workload.memory) if workload.memory else nullcontext()
@@ -119,6 +119,20 @@ def measure(
     }
 
 
+@contextmanager
+def measuring(network: str) -> Iterator[Callable[[Workload, Side], page.Sample]]:
+    """Run a server behind a network while the context lasts, to `measure` with."""
+    (DATA / OUT).mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as base,
+        serving(DATA.absolute()) as server,
+        proxied(server.endpoint_url, Faults(**vars(NETWORKS[network]))) as proxy,
+    ):
+        store = Store(server.connection)
+        yield partial(measure, proxy=proxy, server=server, store=store, base=Path(base))
+    shutil.rmtree(DATA / OUT, ignore_errors=True)
+
+
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--only", multiple=True, help="Only these workloads, such as W1.")
@@ -136,32 +150,25 @@ def main(
 ) -> None:
     """Measure, and write the page."""
     name = list(NETWORKS)[network]
-    results: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    results: dict[str, page.Sides] = defaultdict(lambda: defaultdict(list))
     wanted = {key: WORKLOADS[key] for key in only or WORKLOADS}
     for workload in wanted.values():
         make(DATA.absolute(), workload.bucket)
-    (DATA / OUT).mkdir(exist_ok=True)
     every = sides(DATA.absolute())
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as base,
-        serving(DATA.absolute()) as server,
-        proxied(server.endpoint_url, Faults(**vars(NETWORKS[name]))) as proxy,
-    ):
-        store = Store(server.connection)
+    with measuring(name) as measured_by:
         for key, workload in wanted.items():
             for number in range(rounds):
                 for side in chosen or workload.sides:
-                    measured = measure(workload, every[side], proxy, server, store, Path(base))
+                    measured = measured_by(workload, every[side])
                     results[key][side].append(measured)
                     click.echo(
                         f"{key} {number + 1}/{rounds} {side:15s} {measured['job']:6.2f} s of "
                         f"{measured['command']:6.2f} s, {measured['sent'] / 1e6:7.1f} MB, "
-                        f"{sum(measured['requests'].values())} requests"
+                        f"{page.requests(measured)} requests"
                     )
             if "s3fuse" in results[key]:
                 for limit, used in page.judgement(workload, results[key]):
                     click.echo(f"{key}: {used:.2f} of what is allowed: {limit}")
-    shutil.rmtree(DATA / OUT, ignore_errors=True)
     if exactly:
         wrong = [text for key in results for text in page.deviations(key, results[key]["s3fuse"])]
         click.echo("\n".join(wrong) or "Requests and bytes are what they must be.")

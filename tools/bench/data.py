@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import iris
@@ -35,12 +36,9 @@ def air_temperature(path: Path, days: int) -> None:
     iris.save(cube, path, chunksizes=(1, 360, 720))
 
 
-def _year(folder: Path) -> None:
-    air_temperature(folder / "tas.nc", 365)
-
-
-def _long(folder: Path) -> None:
-    air_temperature(folder / "tas.nc", 2000)
+def one_file(folder: Path, days: int) -> None:
+    """Make a file of so many days."""
+    air_temperature(folder / "tas.nc", days)
 
 
 def _fields(folder: Path) -> None:
@@ -48,11 +46,7 @@ def _fields(folder: Path) -> None:
         shutil.copy(file, folder)
 
 
-def _many(folder: Path) -> None:
-    few(folder, MANY)
-
-
-def few(folder: Path, count: int) -> None:
+def tiny(folder: Path, count: int) -> None:
     """Make objects of one byte."""
     for number in range(count):
         (folder / f"{number}.in").write_bytes(b"x")
@@ -65,10 +59,10 @@ def _batch(folder: Path) -> None:
 
 
 BUCKETS: dict[str, Callable[[Path], None]] = {
-    "year": _year,
-    "long": _long,
+    "year": partial(one_file, days=365),
+    "long": partial(one_file, days=2000),
     "fields": _fields,
-    "many": _many,
+    "many": partial(tiny, count=MANY),
     "batch": _batch,
 }
 

@@ -66,6 +66,11 @@ def median(samples: list[Sample], name: str) -> float:
     return float(statistics.median(each[name] for each in samples))
 
 
+def requests(sample: Sample) -> int:
+    """Requests of all kinds."""
+    return sum(sample["requests"].values())
+
+
 def seconds(workload: Workload, samples: list[Sample]) -> float:
     """What is judged: the job, or the whole command."""
     return median(samples, "command" if workload.whole_command else "job")
@@ -91,7 +96,7 @@ def judgement(workload: Workload, sides: Sides) -> list[tuple[str, float]]:
         moved = max(each["sent"] for each in ours) / 1e6
         found.append((f"{workload.megabytes:.0f} MB moved", moved / workload.megabytes))
     if workload.requests:
-        sent = max(sum(each["requests"].values()) for each in ours)
+        sent = max(map(requests, ours))
         found.append((f"{workload.requests} requests", sent / workload.requests))
     if workload.disk:
         taken = max(each["disk"] for each in ours)
@@ -141,10 +146,10 @@ def _table(sides: Sides) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for side, samples in sides.items():
-        requests = statistics.median(sum(each["requests"].values()) for each in samples)
+        sent = statistics.median(map(requests, samples))
         lines.append(
             f"| {side} | {median(samples, 'job'):.2f} | {median(samples, 'command'):.2f} "
-            f"| {requests:.0f} | {median(samples, 'sent') / 1e6:.1f} "
+            f"| {sent:.0f} | {median(samples, 'sent') / 1e6:.1f} "
             f"| {median(samples, 'received') / 1e6:.1f} "
             f"| {1e6 * median(samples, 'dollars'):.0f} |"
         )

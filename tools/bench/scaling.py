@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,14 +15,12 @@ from pathlib import Path
 
 import click
 
-from bench.__main__ import DATA, measure
-from bench.data import air_temperature, few, make
+from bench import page
+from bench.__main__ import DATA, measuring
+from bench.data import make, one_file, tiny
 from bench.models import NETWORKS
-from bench.sides import OUT, s3fuse
+from bench.sides import s3fuse
 from bench.workloads import WORKLOADS, Workload
-from fault_proxy import Faults, proxied
-from s3fuse.server import serving
-from s3fuse.store import Store
 
 PAGE = Path(__file__).parents[2] / "docs/reference/scaling.md"
 ROUNDS = 3
@@ -55,7 +52,7 @@ def planning() -> Cost:
     """Jobs of one input and one output each, in a dry run."""
     sizes = (1000, 3000, 10_000)
     for size in sizes:
-        make(DATA.absolute(), f"few-{size}", partial(few, count=size))
+        make(DATA.absolute(), f"few-{size}", partial(tiny, count=size))
     steps = [
         replace(WORKLOADS["W6"], bucket=f"few-{size}", keys=[str(n) for n in range(size)])
         for size in sizes
@@ -69,8 +66,7 @@ def jobs() -> Cost:
     make(DATA.absolute(), "batch")
     copy = "head -c 1000000 {input} > {output}"
     steps = [
-        replace(WORKLOADS["W8"], keys=[str(n) for n in range(size)], command=(copy,))
-        for size in sizes
+        replace(WORKLOADS["W8"], keys=[str(n) for n in range(size)], command=copy) for size in sizes
     ]
     return Cost("Jobs of 5 MB in and 1 MB out, two at a time", "job", sizes, steps)
 
@@ -79,16 +75,16 @@ def gigabytes() -> Cost:
     """Whole files, read by a command that does nothing with them."""
     sizes = (0.1, 0.4, 1.6)
     for size in sizes:
-        make(DATA.absolute(), f"long-{size}", partial(_one_file, gigabytes=size))
+        make(DATA.absolute(), f"long-{size}", partial(_numbers, gigabytes=size))
     read = "cat {input} | tail -c 1000 > {output}"
     steps = [
-        replace(WORKLOADS["W8"], bucket=f"long-{size}", keys=["0"], command=(read,), cores=1)
+        replace(WORKLOADS["W8"], bucket=f"long-{size}", keys=["0"], command=read, cores=1)
         for size in sizes
     ]
     return Cost("A file, read from end to end by `cat`", "GB", sizes, steps)
 
 
-def _one_file(folder: Path, gigabytes: float) -> None:
+def _numbers(folder: Path, gigabytes: float) -> None:
     with (folder / "0.in").open("wb") as file:
         for number in range(int(gigabytes * 1000)):
             file.write(number.to_bytes(4) * 250_000)
@@ -98,7 +94,7 @@ def crossover() -> Iterator[tuple[float, dict[str, Workload]]]:
     """One day of files of more and more days, each as a copy and through a mount."""
     for days in (5, 20, 40, 80, 160):
         bucket = f"days-{days}"
-        make(DATA.absolute(), bucket, partial(_days, days=days))
+        make(DATA.absolute(), bucket, partial(one_file, days=days))
         yield (
             days * 1.0368,
             {
@@ -113,24 +109,19 @@ def crossover() -> Iterator[tuple[float, dict[str, Workload]]]:
         )
 
 
-def _days(folder: Path, days: int) -> None:
-    air_temperature(folder / "tas.nc", days)
-
-
-def table(cost: Cost, samples: Sequence[Sequence[dict[str, float]]]) -> Iterator[str]:
+def table(cost: Cost, samples: Sequence[list[page.Sample]]) -> Iterator[str]:
     """The rows of one kind of cost."""
     yield f"## {cost.title}"
     yield ""
     yield f"| {cost.unit}s | seconds | on the line | requests | bytes read |"
     yield "| --- | --- | --- | --- | --- |"
-    key = "command" if cost.workloads[0].whole_command else "job"
-    seconds = [statistics.median(each[key] for each in found) for found in samples]
+    seconds = list(map(page.seconds, cost.workloads, samples))
     slope = (seconds[-1] - seconds[0]) / (cost.sizes[-1] - cost.sizes[0])
     start = seconds[0] - slope * cost.sizes[0]
     for size, taken, found in zip(cost.sizes, seconds, samples, strict=True):
         expected = start + slope * size
-        requests = statistics.median(each["total"] for each in found)
-        read = statistics.median(each["read"] for each in found)
+        requests = statistics.median(map(page.requests, found))
+        read = page.median(found, "read")
         yield f"| {size} | {taken:.2f} | {expected:.2f} | {requests:.0f} | {read:.0f} |"
     yield ""
     yield f"{start:.2f} s, and {slope:.4g} s for each {cost.unit}."
@@ -150,20 +141,12 @@ def main() -> None:
         "and the largest size. What follows from it is in [Scaling](../explanation/scaling.md).",
         "",
     ]
-    (DATA / OUT).mkdir(exist_ok=True)
-    network = Faults(**vars(next(iter(NETWORKS.values()))))
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as base,
-        serving(DATA.absolute()) as server,
-        proxied(server.endpoint_url, network) as proxy,
-    ):
-        store = Store(server.connection)
+    with measuring(next(iter(NETWORKS))) as measured_by:
         for cost in costs:
-            samples: list[list[dict[str, float]]] = [[] for _ in cost.workloads]
+            samples: list[list[page.Sample]] = [[] for _ in cost.workloads]
             for _ in range(ROUNDS):
                 for found, workload in zip(samples, cost.workloads, strict=True):
-                    each = measure(workload, s3fuse, proxy, server, store, Path(base))
-                    found.append({**each, "total": sum(each["requests"].values())})
+                    found.append(measured_by(workload, s3fuse))
                     click.echo(json.dumps(found[-1]))
             lines += table(cost, samples)
         lines += [
@@ -176,12 +159,11 @@ def main() -> None:
             "| --- | --- | --- |",
         ]
         for size, ways in crossover():
-            seconds: dict[str, list[float]] = {how: [] for how in ways}
+            found_by: dict[str, list[page.Sample]] = {how: [] for how in ways}
             for _ in range(2 * ROUNDS):
                 for how, workload in ways.items():
-                    each = measure(workload, s3fuse, proxy, server, store, Path(base))
-                    seconds[how].append(each["job"])
-            copied, mounted = (statistics.median(seconds[how]) for how in ways)
+                    found_by[how].append(measured_by(workload, s3fuse))
+            copied, mounted = (page.median(found_by[how], "job") for how in ways)
             click.echo(f"{size:.0f} MB: copied {copied:.2f} s, mounted {mounted:.2f} s")
             lines.append(f"| {size:.0f} | {copied:.2f} | {mounted:.2f} |")
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
