@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,23 +21,6 @@ from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
 from s3fuse.server import Server
 from s3fuse.teardown import sweep, unmount
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Mounts]:
-    """The mounts of a working directory of their own, with short patience."""
-    made = Mounts(
-        links=tmp_path / "links",
-        workdir=tmp_path,
-        root=tmp_path / "run",
-        cache_dir=tmp_path / "cache",
-        unmount_timeout=2,
-    )
-    made.links.mkdir()
-    yield made
-    made.unmount()
-    assert not any(str(tmp_path) in line for line in mounted())
-    assert not any(str(tmp_path) in line for line in daemons())
 
 
 def assert_clean(made: Mounts) -> None:

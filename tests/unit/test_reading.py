@@ -39,16 +39,6 @@ def counted(server: Server, proxy: Proxy) -> Store:
     return Store(replace(server.connection, endpoint_url=proxy.endpoint_url))
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Mounts]:
-    made = Mounts(
-        tmp_path / "links", tmp_path, tmp_path / "run", tmp_path / "cache", unmount_timeout=2
-    )
-    made.links.mkdir()
-    yield made
-    made.unmount()
-
-
 @pytest.fixture(scope="session")
 def chunked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A netCDF-4 file of 31 MB whose index has several nodes between its 300 chunks."""
