@@ -66,8 +66,9 @@ def plain_s3fs(server: Server, bucket: str, folder: Path) -> Iterator[Place]:
         "AWS_ACCESS_KEY_ID": server.access_key,
         "AWS_SECRET_ACCESS_KEY": server.secret_key,
     }
-    # Without nomixupload, s3fs 1.90 crashes where a store has no UploadPartCopy.
-    options = f"url={server.endpoint_url},use_path_request_style,nomixupload"
+    # The server has no UploadPartCopy, without which s3fs 1.90 crashes at mixed
+    # uploads, and cannot touch a file that was uploaded in parts.
+    options = f"url={server.endpoint_url},use_path_request_style,nomixupload,nocopyapi"
     for point in points:
         point.mkdir()
         command = ["s3fs", point.name, str(point), "-o", options]
