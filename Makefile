@@ -4,18 +4,23 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
-SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk
+SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
 
-.PHONY: demo test test-slow lint format docs faults bench bench-quick scaling system clean
+.PHONY: demo test test-slow test-slurm lint format docs faults bench bench-quick scaling system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py
 
 test: $(VENV)/test.done system lint ## all checks and tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not slurm"
 
 test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@$(BIN)/python -m pytest -m slow
+
+test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
+	@tools/system_packages.sh slurm
+	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/slurm.done
+	@$(VENV)-slurm/bin/python -m pytest -m slurm
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff check .

@@ -1,32 +1,48 @@
 #!/usr/bin/env bash
-# Install s3fs-fuse from the distribution where it is missing and we may;
-# otherwise say what to type. Without it everything works by copying.
+# Install from the distribution what is missing, where we may; otherwise say what
+# to type. Without arguments s3fs-fuse, without which everything works by copying;
+# with "slurm", what the tests need for a cluster.
 set -eu
-
-if command -v s3fs >/dev/null && { command -v fusermount || command -v fusermount3; } >/dev/null; then
-    exit 0
-fi
 
 run=()
 if [ "$(id -u)" -ne 0 ]; then
     run=(sudo -n)
 fi
-if command -v apt-get >/dev/null && "${run[@]}" true 2>/dev/null; then
-    echo "Installing s3fs from the distribution ..."
+
+# Names of packages, one set after the other until one can be installed.
+install() {
+    command -v apt-get >/dev/null && "${run[@]}" true 2>/dev/null || return 1
+    echo "Installing ${1} from the distribution ..."
     export DEBIAN_FRONTEND=noninteractive
+    local log
     log=$(mktemp)
-    if "${run[@]}" apt-get update >"$log" 2>&1 && "${run[@]}" apt-get install -y --no-install-recommends s3fs fuse >>"$log" 2>&1; then
-        rm -f "$log"
-        exit 0
-    fi
-    # fuse3 stands in for fuse where the two exclude each other.
-    if "${run[@]}" apt-get install -y --no-install-recommends s3fs >>"$log" 2>&1; then
-        rm -f "$log"
-        exit 0
-    fi
+    "${run[@]}" apt-get update >"$log" 2>&1 || true
+    for packages in "$@"; do
+        # shellcheck disable=SC2086
+        if "${run[@]}" apt-get install -y --no-install-recommends $packages >>"$log" 2>&1; then
+            rm -f "$log"
+            return 0
+        fi
+    done
     tail -n 5 "$log" >&2
     rm -f "$log"
+    return 1
+}
+
+if [ "${1:-}" = slurm ]; then
+    if [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/munged ]; then
+        exit 0
+    fi
+    install "slurm-wlm munge" && exit 0
+    echo "The tests with Slurm need its daemons: sudo apt install slurm-wlm munge" >&2
+    exit 1
 fi
+
+if command -v s3fs >/dev/null && { command -v fusermount || command -v fusermount3; } >/dev/null; then
+    exit 0
+fi
+# fuse3 stands in for fuse where the two exclude each other.
+install "s3fs fuse" "s3fs" && exit 0
 
 cat >&2 <<'TEXT'
 s3fs-fuse is missing, so buckets cannot be mounted and inputs will be copied.

@@ -108,18 +108,12 @@ class Journal:
         for entry in self.root.glob(f"{UPLOADS}/*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(entry.read_text())
-                if self._is_abandoned(content) and content["identity"] == store.connection.identity:
+                is_ours = content["identity"] == store.connection.identity
+                if is_ours and Node(**content["node"]).has_lost(Process(**content["process"])):
                     self._abort(store, content)
                     entry.unlink(missing_ok=True)
                     aborted += 1
         return aborted
-
-    def _is_abandoned(self, content: dict[str, Any]) -> bool:
-        node = Node(**content["node"])
-        if node.is_elsewhere:
-            return False
-        process = Process(**content["process"])
-        return node.boot != Node.here().boot or process.handle is None
 
     def _abort(self, store: Store, content: dict[str, Any]) -> None:
         url = S3Url(content["bucket"], content["key"])

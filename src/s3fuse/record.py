@@ -96,9 +96,11 @@ class Mount:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether the process it belongs to has ended; without an owner, the daemon."""
+        """Whether its owner, or without one its daemon, is known to have ended."""
         process = self.owner or self.daemon
-        return process is None or self.node.boot != Node.here().boot or process.handle is None
+        if process is None:
+            return not self.node.is_elsewhere
+        return self.node.has_lost(process)
 
     def save(self) -> None:
         """Write the record, in one step."""

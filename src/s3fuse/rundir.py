@@ -22,8 +22,8 @@ OWNER_VARIABLE = "S3FUSE_OWNER"
 
 #: The lock file of a directory.
 LOCK = "lock"
-#: Beside the scopes: notes on uploads that are under way.
-UPLOADS = "uploads"
+#: Beside the scopes: notes on uploads that are under way, and on folders of batch jobs.
+UPLOADS, SCRATCH = "uploads", "scratch"
 
 # Where the schedulers say which batch job this is.
 _BATCH_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR_JOB_ID")
@@ -61,6 +61,12 @@ class Node:
         if self.host != here.host:
             return True
         return self.boot == here.boot and self.namespaces != here.namespaces
+
+    def has_lost(self, process: Process) -> bool:
+        """Whether a process of this node is known to have ended."""
+        if self.is_elsewhere:
+            return False
+        return self.boot != Node.here().boot or process.handle is None
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,13 @@ def claim_ownership() -> Process:
 
 
 def default_mount_root() -> Path:
-    """The user's run-time directory, or one in the temp directory."""
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+    """The user's run-time directory, or one in the temp directory.
+
+    A batch job inherits the name of a run-time directory from where it was
+    submitted, which on its node may not exist, or end with somebody's session.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and not batch_job():
         return Path(runtime) / "s3fuse"
     return _temporary("s3fuse")
 
@@ -146,11 +157,15 @@ def _temporary(name: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
 
 
+def batch_job() -> str:
+    """The number of the batch job that this process belongs to; empty without one."""
+    return next((os.environ[name] for name in _BATCH_JOB_VARIABLES if os.environ.get(name)), "")
+
+
 def scope(workdir: Path) -> str:
     """Name what mounts are shared within: a working directory, and a batch job if any."""
     workdir = workdir.resolve()
-    job = next((os.environ[name] for name in _BATCH_JOB_VARIABLES if os.environ.get(name)), "")
-    digest = hashlib.sha256(f"{workdir}\0{job}".encode()).hexdigest()[:10]
+    digest = hashlib.sha256(f"{workdir}\0{batch_job()}".encode()).hexdigest()[:10]
     return f"{workdir.name[:40] or 'root'}-{digest}"
 
 

@@ -26,6 +26,7 @@ class Snapshot:
         self._lock = threading.Lock()
         self._folders: dict[S3Url, Listing | None] = {}
         self._trees: dict[S3Url, Listing] = {}
+        self._objects: dict[S3Url, ObjectInfo] = {}
 
     def listing(self, folder: S3Url) -> Listing | None:
         """What lies directly in a folder; None where listing is forbidden."""
@@ -44,6 +45,13 @@ class Snapshot:
             return self._store.head(url)
         return listing.objects.get(url.key)
 
+    def look(self, url: S3Url) -> ObjectInfo | None:
+        """Look up one object without listing its folder; what is there is asked for once."""
+        found = self.remembered(url) or self._store.head(url)
+        if found is not None:
+            self._objects[url] = found
+        return found
+
     def is_folder(self, url: S3Url) -> bool:
         """Whether objects lie below ``url/``."""
         prefix = url.key if url.is_folder else f"{url.key}/"
@@ -55,9 +63,10 @@ class Snapshot:
         return self._remembered(folder) is not None
 
     def remembered(self, url: S3Url) -> ObjectInfo | None:
-        """What an object was when its folder was listed, if it was; asks nothing."""
+        """What an object was when it or its folder was first asked for; asks nothing."""
         listing = self._remembered(url.parent)
-        return listing.objects.get(url.key) if listing else None
+        listed = listing.objects.get(url.key) if listing else None
+        return listed or self._objects.get(url)
 
     def has_seen(self, url: S3Url) -> bool:
         """Whether an object or folder was in a listing so far; asks nothing."""

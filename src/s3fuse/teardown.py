@@ -18,7 +18,8 @@ from s3fuse.holders import describe, holders
 from s3fuse.links import remove_links
 from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
-from s3fuse.rundir import LOCK, UPLOADS, locked, secure_directory
+from s3fuse.rundir import LOCK, SCRATCH, UPLOADS, locked, secure_directory
+from s3fuse.scratch import remove_abandoned
 
 log = logging.getLogger("s3fuse")
 
@@ -135,11 +136,12 @@ def sweep(root: Path) -> int:
     secure_directory(root)
     taken = 0
     for directory in root.iterdir():
-        if not directory.is_dir() or directory.name == UPLOADS:
+        if not directory.is_dir() or directory.name in (UPLOADS, SCRATCH):
             continue
         with locked(directory, wait=False) as held:
             if held:
                 taken += _sweep_scope(directory)
+    remove_abandoned(root)
     return taken
 
 
@@ -154,7 +156,7 @@ def _sweep_scope(directory: Path) -> int:
             # it mounted anything.
             with contextlib.suppress(OSError):
                 child.rmdir()
-        elif mount.is_abandoned and not mount.node.is_elsewhere:
+        elif mount.is_abandoned:
             taken += _take_down_abandoned(mount)
     remove_empty_scope(directory)
     return taken

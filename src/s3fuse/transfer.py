@@ -148,7 +148,14 @@ def download_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def publish(store: Store, path: Path, url: S3Url, journal: Journal | None = None) -> ObjectInfo:
+def publish(
+    store: Store,
+    path: Path,
+    url: S3Url,
+    journal: Journal | None = None,
+    *,
+    may_be_there: bool = False,
+) -> ObjectInfo:
     """Upload a file as one object, and prove by another request that it is there.
 
     S3 replaces an object in one step when its upload completes, so a reader
@@ -164,6 +171,8 @@ def publish(store: Store, path: Path, url: S3Url, journal: Journal | None = None
         The object to be.
     journal : Journal, optional
         Where an upload in parts is noted while it lasts.
+    may_be_there : bool
+        Another process may have published the file just now; then there is nothing to do.
 
     Returns
     -------
@@ -178,6 +187,11 @@ def publish(store: Store, path: Path, url: S3Url, journal: Journal | None = None
         If the upload failed; the old object, if any, is then unharmed.
     """
     store.check(url.bucket)
+    if may_be_there:
+        there = store.head(url)
+        is_known = there and not there.opaque and there.size == path.stat().st_size
+        if there and is_known and _matches(path, there):
+            return there
     _upload(store, path, url, journal)
     info = store.head(url)
     if info is None:
@@ -258,6 +272,8 @@ def publish_folder(
     folder: S3Url,
     journal: Journal | None = None,
     workers: int = CONCURRENCY,
+    *,
+    may_be_there: bool = False,
 ) -> None:
     """Upload all files below a directory, then drop the objects it no longer has."""
     files = {
@@ -272,7 +288,10 @@ def publish_folder(
         )
     before = store.list(folder.child(""), recursive=True).objects
     with ThreadPoolExecutor(workers) as pool:
-        uploads = [pool.submit(publish, store, file, url, journal) for url, file in files.items()]
+        uploads = [
+            pool.submit(publish, store, file, url, journal, may_be_there=may_be_there)
+            for url, file in files.items()
+        ]
         for upload in uploads:
             upload.result()
     for key in before.keys() - {url.key for url in files}:

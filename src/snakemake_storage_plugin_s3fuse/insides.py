@@ -7,6 +7,7 @@ rule knows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ class Insides:
 
     def __init__(self) -> None:
         self.workflow: Any = None
-        self._inputs_by_output: dict[str, set[str]] = {}
+        self._inputs_by_output: dict[str, set[Any]] = {}
         self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
 
     def learn(self, file: Any) -> None:
@@ -58,6 +59,15 @@ class Insides:
             and not workflow.non_local_exec
         )
 
+    @property
+    def leaves_jobs_to_a_step(self) -> bool:
+        """Whether another process of this batch job runs and publishes what this one is for.
+
+        So does the plugin for Slurm, in a step of the job.
+        """
+        workflow = self.workflow
+        return bool(workflow is not None and workflow.remote_exec and workflow.non_local_exec)
+
     def reading_of(self, path: Path) -> Reading:
         """How the jobs say that they read a file, by ``access.random()`` and its siblings."""
         patterns = self._look_up(self._patterns_by_input, path)
@@ -73,16 +83,23 @@ class Insides:
         return bool(matching) and not any("temp" in output.flags for output in matching)
 
     def is_output(self, path: Path) -> bool:
-        """Whether a rule writes this path."""
+        """Whether a rule writes this path, here or in another process of this run."""
         return bool(self._outputs_like(path))
+
+    def may_change(self, path: Path) -> bool:
+        """Whether a job of this process writes this path.
+
+        What a job on another node reads was there when it was submitted.
+        """
+        return bool(self._outputs_like(path, self._rules_of_this_process()))
 
     def is_file_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``directory()``."""
         matching = self._outputs_like(path)
         return bool(matching) and not any("directory" in output.flags for output in matching)
 
-    def inputs_beside(self, path: Path) -> set[str]:
-        """The local paths of the inputs of the job that writes this path."""
+    def inputs_beside(self, path: Path) -> set[Any]:
+        """The inputs of the job that writes this path."""
         return self._look_up(self._inputs_by_output, path)
 
     def _look_up(self, found: dict[str, set[T]], path: Path) -> set[T]:
@@ -90,18 +107,25 @@ class Insides:
         if str(path) not in found and self.workflow is not None:
             for job in self.workflow.dag.jobs:
                 for output in job.output:
-                    self._inputs_by_output[str(output)] = {str(file) for file in job.input}
+                    self._inputs_by_output[str(output)] = set(job.input)
                 for file in job.input:
                     patterns = self._patterns_by_input.setdefault(str(file), set())
                     patterns.add(file.flags.get(ACCESS_PATTERN))
         return found.get(str(path), set())
 
-    def _outputs_like(self, path: Path) -> list[Any]:
+    def _rules_of_this_process(self) -> list[Any]:
+        if self.workflow is None:
+            return []
+        allowed = self.workflow.dag_settings.allowed_rules
+        rules = self.workflow.rules
+        return [rule for rule in rules if not allowed or rule.name in allowed]
+
+    def _outputs_like(self, path: Path, rules: Iterable[Any] | None = None) -> list[Any]:
         if self.workflow is None:
             return []
         return [
             output
-            for rule in self.workflow.rules
+            for rule in (self.workflow.rules if rules is None else rules)
             for output in rule.output
             if output.is_storage and output.match(str(path))
         ]

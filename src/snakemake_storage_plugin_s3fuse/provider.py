@@ -9,6 +9,7 @@ import gc
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from snakemake_interface_storage_plugins.common import Operation
@@ -24,6 +25,7 @@ from s3fuse.errors import QueryError
 from s3fuse.journal import Journal
 from s3fuse.mounts import Mounts
 from s3fuse.placement import Placement
+from s3fuse.scratch import Scratch
 from s3fuse.snapshot import Snapshot
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.teardown import sweep
@@ -45,6 +47,8 @@ GARBAGE = (100_000, 20, 50)
 class StorageProvider(StorageProviderBase):
     """Gives rules S3 objects, folders and buckets as local paths."""
 
+    local_prefix: Path
+
     def __post_init__(self) -> None:
         # Snakemake's graph of jobs grows to millions of objects, none of which
         # is garbage; to look for it less often makes planning a fifth faster.
@@ -55,6 +59,9 @@ class StorageProvider(StorageProviderBase):
         logging.getLogger("s3fuse").parent = self.logger
         with as_workflow_errors():
             self.store = Store(settings.connection())
+            sweep(settings.mount_root_path())
+            self._scratch = Scratch(self.local_prefix, settings.mount_root_path())
+            self.local_prefix = self._scratch.path
             self.mounts = Mounts(
                 links=self.local_prefix,
                 root=settings.mount_root_path(),
@@ -68,15 +75,14 @@ class StorageProvider(StorageProviderBase):
                 parse_size("copy_below", settings.copy_below),
                 settings.mount_options(),
             )
-            sweep(self.mounts.root)
             self.journal = Journal(settings.mount_root_path())
             self.journal.abort_abandoned(self.store)
         self.snapshot = Snapshot(self.store)
         self.insides = Insides()
         #: Objects that this process has put here or into the bucket; None if removed.
         self.known: dict[S3Url, ObjectInfo | None] = {}
-        #: Objects that jobs read through a mount, by the path of their link.
-        self.linked: dict[str, tuple[S3Url, ObjectInfo]] = {}
+        #: Objects that jobs read through a mount, as they were when they were linked.
+        self.linked: dict[S3Url, ObjectInfo] = {}
         #: Objects that a job of this process is about to replace.
         self.superseded: set[S3Url] = set()
         #: Objects that this process has published where there was none.
@@ -145,5 +151,6 @@ class StorageProvider(StorageProviderBase):
         self._pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(Exception):
             self.mounts.unmount_own()
+        self._scratch.remove()
         # Python looks through all objects before it ends, for 0.4 s and nothing.
         gc.freeze()

@@ -134,7 +134,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             self._refuse_if_changed(info)
             self.provider.known[self.url] = info
             if path.is_symlink():
-                self.provider.linked[str(path)] = (self.url, info)
+                self.provider.linked[self.url] = info
             return
         contents = self._contents()
         if not contents:
@@ -150,10 +150,12 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             )
         self._refuse_if_inputs_changed()
         replaces = self.url in self.provider.superseded or self._was_planned_with()
+        store, journal = self.provider.store, self.provider.journal
+        is_there = self.provider.insides.leaves_jobs_to_a_step
         if path.is_dir():
-            publish_folder(self.provider.store, path, self.url, self.provider.journal)
+            publish_folder(store, path, self.url, journal, may_be_there=is_there)
         else:
-            info = publish(self.provider.store, path, self.url, self.provider.journal)
+            info = publish(store, path, self.url, journal, may_be_there=is_there)
             self.provider.known[self.url] = info
         self.provider.superseded.discard(self.url)
         if not replaces:
@@ -273,18 +275,37 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
         A mount reads a file in pieces, so a result may mix two versions.
         """
-        inputs = self.provider.insides.inputs_beside(self.local_path())
-        read = [self.provider.linked[path] for path in inputs & self.provider.linked.keys()]
-        if not read:
+        versions = self._linked_inputs()
+        if not versions:
             return
-        with ThreadPoolExecutor(min(len(read), CONCURRENCY)) as pool:
-            now = pool.map(self.provider.store.head, [url for url, _ in read])
-        for (url, info), found in zip(read, now, strict=True):
-            if found is None or found.etag != info.etag:
+        with ThreadPoolExecutor(min(len(versions), CONCURRENCY)) as pool:
+            now = pool.map(self.provider.store.head, versions)
+        for (url, version), found in zip(versions.items(), now, strict=True):
+            if found is None or version is None or found.etag != version.etag:
                 raise ObjectChanged(
                     f"{url} was replaced while a job read it, so {self.url} was not "
                     "published; start the run again."
                 )
+
+    def _linked_inputs(self) -> dict[S3Url, ObjectInfo | None]:
+        """The versions of the objects that the job of this output reads through mounts.
+
+        In a step of a batch job, the process around it has made the links, with the
+        times of the objects, and this one has looked the objects up when it started:
+        if these differ, no version is known.
+        """
+        versions: dict[S3Url, ObjectInfo | None] = {}
+        for file in self.provider.insides.inputs_beside(self.local_path()):
+            if not file.is_storage or file.storage_object.provider is not self.provider:
+                continue
+            url, link = file.storage_object.url, Path(file)
+            if url in self.provider.linked:
+                versions[url] = self.provider.linked[url]
+            elif url.key and not url.is_folder and link.is_symlink():
+                seen = self.provider.snapshot.remembered(url)
+                is_linked = seen and int(seen.mtime) == int(link.lstat().st_mtime)
+                versions[url] = seen if is_linked else None
+        return versions
 
     def _was_planned_with(self) -> bool:
         """Whether it was in the bucket when Snakemake planned, as far as that was asked."""
@@ -299,15 +320,14 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             return known[self.url]
         if self._is_planning:
             return snapshot.object(self.url)
-        planned = snapshot.remembered(self.url)
-        insides, path = self.provider.insides, self.local_path()
-        if insides.is_output(path):
-            # Nobody writes it but the jobs of this run; where those run, this
-            # process knows of all that they have published.
-            is_planned = insides.runs_here and snapshot.has_listed(self.url.parent)
-        else:
-            is_planned = planned is not None
-        return planned if is_planned else self.provider.store.head(self.url)
+        insides = self.provider.insides
+        if not insides.may_change(self.local_path()):
+            return snapshot.look(self.url)
+        # Nobody writes it but the jobs of this run; where those run, this process
+        # knows of all that they have published.
+        if insides.runs_here and snapshot.has_listed(self.url.parent):
+            return snapshot.remembered(self.url)
+        return self.provider.store.head(self.url)
 
     def _has_objects(self) -> bool:
         if self._is_planning:

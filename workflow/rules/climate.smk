@@ -8,7 +8,7 @@ rule annual_mean:
     output:
         result("annual_mean/{dataset}.nc"),
     log:
-        "logs/annual_mean/{dataset}.log",
+        local("logs/annual_mean/{dataset}.log"),
     conda:
         "../envs/iris.yaml"
     params:
@@ -23,7 +23,7 @@ rule climatology:
     output:
         result("climatology/{dataset}.nc"),
     log:
-        "logs/climatology/{dataset}.log",
+        local("logs/climatology/{dataset}.log"),
     conda:
         "../envs/iris.yaml"
     params:
@@ -39,7 +39,7 @@ rule anomaly:
     output:
         result("anomaly/{dataset}.nc"),
     log:
-        "logs/anomaly/{dataset}.log",
+        local("logs/anomaly/{dataset}.log"),
     conda:
         "../envs/iris.yaml"
     script:
@@ -52,7 +52,7 @@ rule series:
     output:
         result("series/{dataset}.nc"),
     log:
-        "logs/series/{dataset}.log",
+        local("logs/series/{dataset}.log"),
     conda:
         "../envs/iris.yaml"
     script:

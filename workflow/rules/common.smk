@@ -1,6 +1,7 @@
 # Access to the configuration, and the paths of inputs and results.
 
 import sys
+from functools import cache
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -9,6 +10,12 @@ from jsonschema.exceptions import best_match
 from s3fuse.errors import S3FuseError
 from s3fuse.urls import S3Url
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import SharedFSUsage
+
+# Nodes that share no local copies of objects mount for themselves.
+JOBS_RUN_HERE = (
+    SharedFSUsage.STORAGE_LOCAL_COPIES in workflow.storage_settings.shared_fs_usage
+)
 
 
 def refuse(message):
@@ -38,6 +45,10 @@ def check_config():
 def located(location):
     """An S3 URL as a storage object; a local path as it is."""
     if "://" not in location:
+        if not JOBS_RUN_HERE:
+            refuse(
+                f"{location} is on this machine; jobs on other nodes need s3:// locations."
+            )
         return local(location)
     S3Url.parse(location.replace("{part}", "any"))
     return storage.s3(location)
@@ -58,8 +69,12 @@ def results(pattern, **wildcards):
     return [result(path) for path in expand(pattern, **wildcards)]
 
 
+@cache
 def all_of(dataset):
-    """The files of a dataset: each as it is named, or all that its pattern finds."""
+    """The files of a dataset: each as it is named, or all that its pattern finds.
+
+    Listed once, and only for the jobs that this process is for.
+    """
     found = []
     for pattern in DATASETS[dataset]["files"]:
         try:
@@ -69,6 +84,12 @@ def all_of(dataset):
     return found
 
 
+def is_there(file):
+    """Whether a file or object exists.  Snakemake's own exists() cannot be asked by a rule."""
+    found = file.flags.get("storage_object")
+    return found.exists() if found else Path(file).exists()
+
+
 def matches(pattern):
     """The files that a pattern with at most one '*' stands for; at least one."""
     before, star, after = pattern.partition("*")
@@ -76,7 +97,7 @@ def matches(pattern):
         raise LookupError(f"{pattern!r} may contain one '*', not more.")
     if not star:
         file = located(pattern)
-        if not exists(file):
+        if not is_there(file):
             place = "the bucket" if "://" in pattern else "its folder"
             raise LookupError(
                 f"{pattern} is not in {place}; check the name and its spelling."
@@ -92,12 +113,8 @@ def matches(pattern):
     return [located(file) for file in files]
 
 
-# Listed once: input functions are called for every job.
-FILES = {dataset: all_of(dataset) for dataset in DATASETS}
-
-
 def files_of(wildcards):
-    return FILES[wildcards.dataset]
+    return all_of(wildcards.dataset)
 
 
 # Any whole bucket, as a folder.

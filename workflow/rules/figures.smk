@@ -12,7 +12,7 @@ rule series_figure:
             labels={"figure": "Area-weighted annual means"},
         ),
     log:
-        "logs/series_figure.log",
+        local("logs/series_figure.log"),
     conda:
         "../envs/iris.yaml"
     params:
@@ -32,7 +32,7 @@ rule map_figure:
             labels={"dataset": "{dataset}", "figure": "Anomaly"},
         ),
     log:
-        "logs/map_figure/{dataset}.log",
+        local("logs/map_figure/{dataset}.log"),
     conda:
         "../envs/iris.yaml"
     params:

@@ -1,0 +1,79 @@
+"""The folder of a batch job for its copies and outputs, which ends with the job.
+
+Jobs on one node leave each other's files alone, and whoever comes next removes
+the folder of a job that was killed.  Snakemake runs a job of Slurm in a process
+within a process, of which the outer one looks for the outputs when the inner one
+has ended; so the folder goes with the process that came first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from s3fuse.rundir import SCRATCH, Node, Process, batch_job, secure_directory
+
+
+class Scratch:
+    """A folder below `parent`; `parent` itself outside of batch jobs.
+
+    Parameters
+    ----------
+    parent : Path
+        Where copies and outputs lie by the user's wish.
+    root : Path
+        The run-time directory, in which the folder is noted.
+
+    Attributes
+    ----------
+    path : Path
+        Where this process's copies and outputs lie.
+    """
+
+    def __init__(self, parent: Path, root: Path) -> None:
+        job = batch_job()
+        self.path = parent.absolute() / f"job-{job}" if job else parent
+        self._note: Path | None = None
+        if not job:
+            return
+        notes = secure_directory(secure_directory(root) / SCRATCH)
+        note = notes / f"{self.path.name}-{hashlib.sha256(bytes(self.path)).hexdigest()[:10]}.json"
+        if _is_in_use(note):
+            return
+        self._note = note
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        process = Process.of(os.getpid())
+        content = {"node": asdict(Node.here()), "process": asdict(process), "path": str(self.path)}
+        temporary = note.with_suffix(".new")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(note)
+
+    def remove(self) -> None:
+        """Remove it at the end of the process that made it."""
+        if self._note is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._note.unlink(missing_ok=True)
+
+
+def remove_abandoned(root: Path) -> None:
+    """Remove the folders of jobs of this node that are gone."""
+    for note in root.glob(f"{SCRATCH}/*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if not _is_in_use(note):
+                # Links into mounts are removed, never followed.
+                shutil.rmtree(json.loads(note.read_text())["path"], ignore_errors=True)
+                note.unlink(missing_ok=True)
+
+
+def _is_in_use(note: Path) -> bool:
+    """Whether the process that wrote a note may still run."""
+    try:
+        content = json.loads(note.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return not Node(**content["node"]).has_lost(Process(**content["process"]))

@@ -1,0 +1,30 @@
+# Sums of objects that are read through mounts, slowly where the configuration says so.
+storage s3:
+    provider="s3fuse",
+
+
+rule all:
+    input:
+        storage.s3(f"{config['results']}/total.txt"),
+
+
+rule sum:
+    input:
+        storage.s3(f"{config['inputs']}/{{name}}.bin"),
+    output:
+        storage.s3(f"{config['results']}/{{name}}.txt"),
+    resources:
+        runtime=config.get("minutes", 60),
+    params:
+        pause=lambda wildcards: config["pauses"].get(wildcards.name, 0),
+    shell:
+        "(head -c 1000; sleep {params.pause}; cat) < {input} | sha256sum > {output}"
+
+
+rule total:
+    input:
+        [storage.s3(f"{config['results']}/{name}.txt") for name in config["names"]],
+    output:
+        storage.s3(f"{config['results']}/total.txt"),
+    shell:
+        "cat {input} > {output}"
