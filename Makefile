@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+TRIES := 10
 QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
@@ -20,7 +21,7 @@ test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, oth
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
 	@tools/system_packages.sh slurm
 	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/slurm.done
-	@$(VENV)-slurm/bin/python -m pytest -m slurm
+	@$(VENV)-slurm/bin/python -m pytest -m slurm --tries $(TRIES)
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff check .

@@ -20,6 +20,16 @@ from s3fuse.urls import S3Url
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tries", type=int, default=10, help="How often jobs on Slurm are broken.")
+
+
+@pytest.fixture
+def tries(request: pytest.FixtureRequest) -> range:
+    number: int = request.config.getoption("--tries")
+    return range(number)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep run-time directory, home and temp directory of the tests apart from the user's."""
@@ -125,6 +135,10 @@ class Bucket:
             for path in self.folder.rglob("*")
             if path.is_file()
         )
+
+    def contents(self) -> dict[str, bytes]:
+        keys = self.keys()
+        return {key: (self.folder / key).read_bytes() for key in keys}
 
 
 MakeBucket = Callable[[], Bucket]

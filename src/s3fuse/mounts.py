@@ -74,6 +74,8 @@ class Mounts:
         self._keeper: Keeper | None = None
         self._ways: dict[str, tuple[Connection, MountOptions]] = {}
         self._revived: Counter[str] = Counter()
+        #: Bytes that came through the mounts that were taken down.
+        self.moved = 0
 
     @property
     def scope_directory(self) -> Path:
@@ -260,6 +262,7 @@ class Mounts:
         errors = []
         with self._lock, locked(self.scope_directory):
             for mount in found:
+                self.moved += mount.cached_bytes
                 try:
                     unmount(mount, self.unmount_timeout)
                 except S3FuseError as error:

@@ -10,7 +10,9 @@ Every mount has a directory of its own below the run-time directory::
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +81,19 @@ class Mount:
     def log_file(self) -> Path:
         """What the daemon said."""
         return self.directory / "s3fs.log"
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of objects that have come through the mount, as far as they are kept."""
+        size = 0
+        for place in (self.cache / self.bucket, self.whole):
+            for folder, _, files in os.walk(place):
+                for name in files:
+                    with contextlib.suppress(FileNotFoundError):
+                        status = os.lstat(Path(folder, name))
+                        # What was not read is a hole.
+                        size += min(status.st_size, status.st_blocks * 512)
+        return size
 
     @property
     def is_mounted(self) -> bool:

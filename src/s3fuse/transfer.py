@@ -274,7 +274,7 @@ def publish_folder(
     workers: int = CONCURRENCY,
     *,
     may_be_there: bool = False,
-) -> None:
+) -> list[ObjectInfo]:
     """Upload all files below a directory, then drop the objects it no longer has."""
     files = {
         folder.child(file.relative_to(path).as_posix()): file
@@ -292,10 +292,10 @@ def publish_folder(
             pool.submit(publish, store, file, url, journal, may_be_there=may_be_there)
             for url, file in files.items()
         ]
-        for upload in uploads:
-            upload.result()
+        infos = [upload.result() for upload in uploads]
     for key in before.keys() - {url.key for url in files}:
         store.remove(S3Url(folder.bucket, key))
+    return infos
 
 
 def _explain_difference(store: Store, url: S3Url, info: ObjectInfo) -> None:

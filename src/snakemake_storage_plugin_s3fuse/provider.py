@@ -28,6 +28,7 @@ from s3fuse.placement import Placement
 from s3fuse.scratch import Scratch
 from s3fuse.snapshot import Snapshot
 from s3fuse.store import ObjectInfo, Store
+from s3fuse.tally import Tally
 from s3fuse.teardown import sweep
 from s3fuse.transfer import CONCURRENCY
 from s3fuse.urls import S3Url, redacted
@@ -87,6 +88,7 @@ class StorageProvider(StorageProviderBase):
         self.superseded: set[S3Url] = set()
         #: Objects that this process has published where there was none.
         self.created: set[S3Url] = set()
+        self.tally = Tally()
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="s3fuse")
         atexit.register(self._at_exit)
 
@@ -151,6 +153,8 @@ class StorageProvider(StorageProviderBase):
         self._pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(Exception):
             self.mounts.unmount_own()
+            self.tally.moves(self.mounts.moved)
+            self.tally.leave()
         self._scratch.remove()
         # Python looks through all objects before it ends, for 0.4 s and nothing.
         gc.freeze()

@@ -135,11 +135,13 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             self.provider.known[self.url] = info
             if path.is_symlink():
                 self.provider.linked[self.url] = info
+            self.provider.tally.reads(self.url.bucket, [info], copied=not path.is_symlink())
             return
         contents = self._contents()
         if not contents:
             raise not_found(self.url)
         placement.folder(self.url, contents, path)
+        self.provider.tally.reads(self.url.bucket, contents, copied=not path.is_symlink())
 
     def store_object(self) -> None:
         """Publish what is at the local path, verified."""
@@ -153,10 +155,12 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         store, journal = self.provider.store, self.provider.journal
         is_there = self.provider.insides.leaves_jobs_to_a_step
         if path.is_dir():
-            publish_folder(store, path, self.url, journal, may_be_there=is_there)
+            infos = publish_folder(store, path, self.url, journal, may_be_there=is_there)
         else:
-            info = publish(store, path, self.url, journal, may_be_there=is_there)
-            self.provider.known[self.url] = info
+            infos = [publish(store, path, self.url, journal, may_be_there=is_there)]
+            self.provider.known[self.url] = infos[0]
+        if not is_there:
+            self.provider.tally.publishes(info.size for info in infos)
         self.provider.superseded.discard(self.url)
         if not replaces:
             self.provider.created.add(self.url)

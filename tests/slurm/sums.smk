@@ -1,6 +1,10 @@
-# Sums of objects that are read through mounts, slowly where the configuration says so.
+# Sums of objects that are read through mounts, slowly where a file in the working directory says so.
 storage s3:
     provider="s3fuse",
+
+
+localrules:
+    total,
 
 
 rule all:
@@ -15,10 +19,9 @@ rule sum:
         storage.s3(f"{config['results']}/{{name}}.txt"),
     resources:
         runtime=config.get("minutes", 60),
-    params:
-        pause=lambda wildcards: config["pauses"].get(wildcards.name, 0),
     shell:
-        "(head -c 1000; sleep {params.pause}; cat) < {input} | sha256sum > {output}"
+        "(head -c 1000; sleep $(cat pause-{wildcards.name} || echo 0); cat)"
+        " < {input} | sha256sum > {output}"
 
 
 rule total:

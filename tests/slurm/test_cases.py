@@ -1,6 +1,7 @@
 """Jobs that end before their time: nothing is lost, and nothing is computed twice.
 
-Each case is tried ten times, most of them at the same time.
+Each case is tried ten times (`make test-slurm TRIES=3` for less), most of them at
+the same time.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from slurm.conftest import NAMES, MakeRun, Run, next_job
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-TRIES = 10
-
 
 def heal(runs: Sequence[Run]) -> None:
     """Run each once more, with nothing broken: it computes what is missing, and no more."""
@@ -28,7 +27,7 @@ def heal(runs: Sequence[Run]) -> None:
     runs[0].cluster.wait_until_idle()
     missing = {}
     for run in runs:
-        published = run.published
+        published = run.results.contents()
         # What is there is right, and whole.
         assert published.items() <= run.inputs.sums.items()
         missing[run.workdir] = len([name for name in NAMES if f"{name}.txt" not in published])
@@ -50,43 +49,43 @@ def started(runs: Sequence[Run]) -> list[Run]:
     return list(runs)
 
 
-def test_cancelled_at_a_random_moment(slurm: Cluster, make_run: MakeRun) -> None:
-    runs = started([make_run(pauses={"two": 6.0, "three": 3.0}) for _ in range(TRIES)])
+def test_cancelled_at_a_random_moment(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
+    runs = started([make_run(pauses={"two": 6.0}) for _ in tries])
     chance = random.Random(1)
     for run in runs:
         time.sleep(chance.uniform(0.0, 1.5))
-        for job in run.jobs[: chance.randint(1, 3)]:
+        for job in run.jobs[: chance.randint(1, 2)]:
             slurm.ask("scancel", job)
     for run in runs:
         assert run.wait() != 0
     heal(runs)
 
 
-def test_time_limit(slurm: Cluster, make_run: MakeRun) -> None:
+def test_time_limit(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
     # Slurm counts minutes.
-    runs = started([make_run(pauses={"two": 300.0}, minutes=1) for _ in range(TRIES)])
+    runs = started([make_run(pauses={"two": 300.0}, minutes=1) for _ in tries])
     for run in runs:
         assert run.wait() != 0
-        assert "one.txt" in run.published
-        assert "two.txt" not in run.published
+        assert "one.txt" in run.results.contents()
+        assert "two.txt" not in run.results.contents()
     heal(runs)
 
 
-def test_killed_step(slurm: Cluster, make_run: MakeRun) -> None:
-    runs = started([make_run(pauses=dict.fromkeys(NAMES, 8.0)) for _ in range(TRIES)])
+def test_killed_step(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
+    runs = started([make_run(pauses=dict.fromkeys(NAMES, 8.0)) for _ in tries])
     chance = random.Random(2)
     for run in runs:
         time.sleep(chance.uniform(0.0, 1.5))
-        for job in run.jobs[: chance.randint(1, 3)]:
+        for job in run.jobs[: chance.randint(1, 2)]:
             slurm.ask("scancel", "--full", "--signal=KILL", job)
     for run in runs:
         assert run.wait() != 0
     heal(runs)
 
 
-def test_interrupted_snakemake(slurm: Cluster, make_run: MakeRun) -> None:
+def test_interrupted_snakemake(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
     """Ctrl-C cancels the jobs."""
-    runs = started([make_run(pauses={"two": 60.0, "three": 60.0}) for _ in range(TRIES)])
+    runs = started([make_run(pauses={"two": 60.0}) for _ in tries])
     chance = random.Random(3)
     for run in runs:
         time.sleep(chance.uniform(0.0, 1.5))
@@ -98,11 +97,10 @@ def test_interrupted_snakemake(slurm: Cluster, make_run: MakeRun) -> None:
     heal(runs)
 
 
-def test_a_node_that_dies_and_comes_back(slurm: Cluster, make_run: MakeRun) -> None:
+def test_a_node_that_dies_and_comes_back(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
     chance = random.Random(4)
-    for _ in range(TRIES // 2):
-        # Two runs of three jobs each are on both nodes.
-        runs = started([make_run(pauses=dict.fromkeys(NAMES, 4.0)) for _ in range(2)])
+    for _ in tries:
+        runs = started([make_run(pauses=dict.fromkeys(NAMES, 4.0))])
         wait_for(lambda: slurm.states() == ["mix"] * 2, 60, "not both nodes have jobs")
         time.sleep(chance.uniform(0.0, 8.0))
         node = chance.choice(slurm.nodes)
@@ -115,23 +113,24 @@ def test_a_node_that_dies_and_comes_back(slurm: Cluster, make_run: MakeRun) -> N
         heal(runs)
 
 
-def test_one_job_ends_while_another_on_its_node_reads(slurm: Cluster, make_run: MakeRun) -> None:
+def test_one_job_ends_while_another_on_its_node_reads(
+    slurm: Cluster, make_run: MakeRun, tries: range
+) -> None:
     # Both see the same folders, in which each has its own.
     on_one_node = ("--default-resources", "slurm_extra='--nodelist=n1'", "mem_mb=100")
-    runs = [make_run(pauses={"one": 0.5, "two": 5.0, "three": 10.0}) for _ in range(TRIES)]
+    runs = [make_run(pauses={"one": 0.5, "two": 8.0}) for _ in tries]
     for run in runs:
         run.start(*on_one_node)
     for run in runs:
         assert run.wait() == 0, run.output[-3000:]
         assert run.is_right
-        mounted = [log.count("Mounted s3://") for log in run.job_logs.values()]
-        assert mounted == [1, 1, 1, 0] or sorted(mounted) == [0, 1, 1, 1]
+        assert [log.count("Mounted s3://") for log in run.job_logs.values()] == [1, 1]
 
 
-def test_a_group_mounts_once(slurm: Cluster, make_run: MakeRun) -> None:
-    runs = [make_run(pauses={"two": 1.0}) for _ in range(TRIES)]
+def test_a_group_mounts_once(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
+    runs = [make_run(pauses={"two": 1.0}) for _ in tries]
     for run in runs:
-        run.start("--groups", "sum=sums", "total=sums", "--group-components", "sums=4")
+        run.start("--groups", "sum=sums", "--group-components", "sums=2")
     for run in runs:
         assert run.wait() == 0, run.output[-3000:]
         assert run.is_right
@@ -161,8 +160,10 @@ def test_keys_are_in_no_command_line_and_no_record(slurm: Cluster, make_run: Mak
     assert not [text for text in seen if secret in text]
 
 
-def test_what_a_killed_job_leaves_is_cleaned_by_the_next(slurm: Cluster, make_run: MakeRun) -> None:
-    run = make_run(pauses={"one": 60.0, "two": 60.0, "three": 60.0})
+def test_what_a_killed_job_leaves_is_cleaned_by_the_next(
+    slurm: Cluster, make_run: MakeRun, tries: range
+) -> None:
+    run = make_run(pauses=dict.fromkeys(NAMES, 60.0))
     run.start()
     node = node_of(slurm, run)
     wait_for(node.mounted, 60, "nothing was mounted")
