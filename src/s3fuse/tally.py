@@ -50,8 +50,9 @@ class Counts:
             humanfriendly.format_size(size)
             for size in (self.bytes_moved, self.bytes_available, self.bytes_published)
         )
+        read = humanfriendly.pluralize(self.objects_read, "object")
         return (
-            f"{humanfriendly.pluralize(self.objects_read, 'object')} read, {moved} moved of {available}; "
+            f"{read} read, {moved} moved of {available}; "
             f"{self.objects_published} published, {published}"
         )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import iris
 import numpy as np
 import pytest
 
-from conftest import ROOT, MakeBucket, daemons, mounted, output_of
+from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake_command
 from integration.conftest import SAMPLES, Demo, Project, demo_config
 
 DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
@@ -28,6 +30,62 @@ def jobs_of(text: str) -> dict[str, int]:
         return {}
     table = text.split("Job stats:")[1].split("total")[0]
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Compare two results: cubes by all they hold, figures by their being there."""
+    if one.suffix == ".png":
+        assert min(one.stat().st_size, other.stat().st_size) > 10_000
+        return
+    (here,), (there,) = iris.load(one), iris.load(other)
+    for cube in (here, there):
+        cube.attributes.pop("history", None)
+    assert here.metadata == there.metadata, one
+    assert here.coords() == there.coords(), one
+    assert here.dtype == there.dtype, one
+    np.testing.assert_array_equal(here.data, there.data, err_msg=str(one))
+    assert np.ma.is_masked(here.data) == np.ma.is_masked(there.data)
+
+
+#: Runs a command where the device of FUSE is not there, as in most containers.
+WITHOUT_DEVICE = """\
+set -e
+mkdir dev
+mount -t tmpfs none dev
+for name in null zero full random urandom; do
+    touch dev/$name
+    mount --bind /dev/$name dev/$name
+done
+mkdir dev/shm
+ln -s /proc/self/fd dev/fd
+mount --rbind dev /dev
+test ! -e /dev/fuse
+exec "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of mounts needs root")
+def test_without_the_device_the_results_are_equal(
+    demo: Demo, make_bucket: MakeBucket, tmp_path: Path
+) -> None:
+    results = make_bucket()
+    project = Project(tmp_path, demo.project.environment)
+    project.configure(demo_config(str(demo.inputs.url), str(results.url)))
+    words = ["--snakefile", ROOT / "Snakefile", "--profile", ROOT / "profiles/s3"]
+    command = ["unshare", "--mount", "bash", "-c", WITHOUT_DEVICE, "bash"]
+    run = subprocess.run(
+        [*command, *snakemake_command(*words)],
+        cwd=tmp_path,
+        env={**os.environ, **project.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "copied instead of mounted: /dev/fuse is missing" in output_of(run)
+    assert "Mounted" not in output_of(run)
+    for name in RESULTS:
+        assert_equal(demo.results.folder / name, results.folder / name)
 
 
 def assert_nothing_left() -> None:
@@ -58,18 +116,7 @@ def test_results_equal_those_of_a_run_on_local_folders(
     assert run.returncode == 0, run.stderr
     assert "Mounted" not in output_of(run)
     for name in RESULTS:
-        ours, theirs = demo.results.folder / name, tmp_path / "results" / name
-        if name.endswith(".png"):
-            assert theirs.stat().st_size > 10_000
-            continue
-        (from_bucket,), (from_disk,) = iris.load(ours), iris.load(theirs)
-        for cube in (from_bucket, from_disk):
-            cube.attributes.pop("history", None)
-        assert from_bucket.metadata == from_disk.metadata, name
-        assert from_bucket.coords() == from_disk.coords(), name
-        assert from_bucket.dtype == from_disk.dtype, name
-        np.testing.assert_array_equal(from_bucket.data, from_disk.data, err_msg=name)
-        assert np.ma.is_masked(from_bucket.data) == np.ma.is_masked(from_disk.data)
+        assert_equal(demo.results.folder / name, tmp_path / "results" / name)
     # Without a server, nothing of S3 is needed for a dry run either.
     assert "Nothing to be done" in output_of(local.snakemake("--dry-run"))
 
