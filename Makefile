@@ -20,7 +20,7 @@ test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, oth
 
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
 	@tools/system_packages.sh slurm
-	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/slurm.done
+	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/executors.done
 	@$(VENV)-slurm/bin/python -m pytest -m slurm --tries $(TRIES)
 
 lint: $(VENV)/test.done

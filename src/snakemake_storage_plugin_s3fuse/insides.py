@@ -60,13 +60,17 @@ class Insides:
         )
 
     @property
+    def is_remote(self) -> bool:
+        """Whether this process is for a job that was sent to this node."""
+        return bool(self.workflow is not None and self.workflow.remote_exec)
+
+    @property
     def leaves_jobs_to_a_step(self) -> bool:
         """Whether another process of this batch job runs and publishes what this one is for.
 
         So does the plugin for Slurm, in a step of the job.
         """
-        workflow = self.workflow
-        return bool(workflow is not None and workflow.remote_exec and workflow.non_local_exec)
+        return self.is_remote and bool(self.workflow.non_local_exec)
 
     def reading_of(self, path: Path) -> Reading:
         """How the jobs say that they read a file, by ``access.random()`` and its siblings."""

@@ -7,11 +7,16 @@ import atexit
 import contextlib
 import gc
 import logging
+import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 from snakemake_interface_storage_plugins.common import Operation
 from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
 from snakemake_interface_storage_plugins.storage_provider import (
@@ -43,6 +48,8 @@ T = TypeVar("T")
 
 #: New objects, and rounds over them, after which the garbage collector runs.
 GARBAGE = (100_000, 20, 50)
+#: Seconds for the readers of a mount when a job is cancelled; Slurm gives it 30.
+SIGTERM_TIMEOUT = 2.0
 
 
 class StorageProvider(StorageProviderBase):
@@ -89,6 +96,8 @@ class StorageProvider(StorageProviderBase):
         #: Objects that this process has published where there was none.
         self.created: set[S3Url] = set()
         self.tally = Tally()
+        self._was_told_to_end = False
+        self._heed: Callable[[int, FrameType | None], None] | None = None
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="s3fuse")
         atexit.register(self._at_exit)
 
@@ -148,11 +157,53 @@ class StorageProvider(StorageProviderBase):
         with as_workflow_errors():
             self.mounts.unmount_own()
 
+    def heed_sigterm(self) -> None:
+        """In a job on another node, end at once what SIGTERM ends, and unmount.
+
+        Where a job is cancelled or has reached its time limit, SIGKILL follows
+        within seconds; Snakemake would wait for its job until then, and leave
+        the mount behind.
+        """
+        if not self.insides.is_remote or threading.current_thread() != threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGTERM)
+        if before is self._heed:
+            return
+
+        def heed(number: int, frame: FrameType | None) -> None:
+            self._was_told_to_end = True
+            if callable(before):
+                before(number, frame)
+            threading.Thread(target=self._end_job, name="s3fuse-end", daemon=True).start()
+
+        self._heed = heed
+        signal.signal(signal.SIGTERM, heed)
+
+    def _end_job(self) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                # The daemons end with their mounts.
+                if process.name() != "s3fs":
+                    process.terminate()
+        self.mounts.unmount_timeout = SIGTERM_TIMEOUT
+        with contextlib.suppress(Exception):
+            self.mounts.unmount_own()
+
+    def _sweep_after_sigterm(self) -> None:
+        # Slurm tells only this process, in a step of the job, and kills the one
+        # around it, which had mounted.
+        end = time.monotonic() + SIGTERM_TIMEOUT
+        while self.mounts.all() and time.monotonic() < end:
+            time.sleep(0.05)
+            sweep(self.mounts.root)
+
     def _at_exit(self) -> None:
         # The last resort, for workflows without hooks and for remote jobs.
         self._pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(Exception):
             self.mounts.unmount_own()
+            if self._was_told_to_end:
+                self._sweep_after_sigterm()
             self.tally.moves(self.mounts.moved)
             self.tally.leave()
         self._scratch.remove()

@@ -217,6 +217,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     async def managed_retrieve(self) -> None:
         """Retrieve beside other retrievals; Snakemake would do one after the other."""
+        self.provider.heed_sigterm()
         await self.wait_for_free_space()
         async with self._rate_limiter(Operation.RETRIEVE):
             with as_workflow_errors():
@@ -236,6 +237,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     async def _answer(self, ask: Callable[[], T]) -> T:
         """Answer at once from what is known while planning; later, beside other questions."""
+        self.provider.heed_sigterm()
         return ask() if self._is_planning else await self.provider.in_thread(ask)
 
     # Where the answers come from.

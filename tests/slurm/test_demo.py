@@ -57,6 +57,9 @@ def test_the_demo_on_two_nodes(
     assert results.keys() == RESULTS
     for name in RESULTS:
         assert_equal(demo.results.folder / name, results.folder / name)
+    for node in slurm.nodes:
+        assert node.mounted() == []
+        assert node.daemons() == []
     # Every job mounts for itself, and nobody else sees it.
     assert watch.seen["head"] == set()
     assert watch.seen["n1"]
@@ -82,3 +85,12 @@ def test_local_folders_are_refused_in_one_sentence(
     assert run.returncode == 2
     assert "is on this machine; jobs on other nodes need s3:// locations." in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_settings_for_kubernetes_are_accepted(demo: Demo, tmp_path: Path) -> None:
+    """As far as a dry run goes; there is no cluster to run it on."""
+    project = Project(tmp_path, demo.project.environment)
+    project.configure(demo_config(str(demo.inputs.url), str(demo.results.url)))
+    run = project.snakemake("--dry-run", profile="profiles/kubernetes")
+    assert run.returncode == 0, run.stderr
+    assert "Nothing to be done" in output_of(run)
