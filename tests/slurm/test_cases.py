@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
+from conftest import MakeBucket
+from s3fuse.server import Server
 from slurm.cluster import Cluster, SlurmNode, wait_for
-from slurm.conftest import NAMES, MakeRun, Run, next_job
+from slurm.conftest import NAMES, Inputs, MakeRun, Run, next_job
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -147,6 +149,27 @@ def test_a_group_mounts_once(slurm: Cluster, make_run: MakeRun, tries: range) ->
         (log,) = run.job_logs.values()
         assert log.count("Mounted s3://") == 1
         assert len(set(re.findall(r"Mounted (s3://\S+)", log))) == 1
+
+
+def test_an_input_that_is_replaced_while_a_job_reads_it(
+    slurm: Cluster, server: Server, make_run: MakeRun, make_bucket: MakeBucket
+) -> None:
+    """The process that publishes is not the one that has mounted, and notices nevertheless."""
+    run = make_run(pauses={"one": 6.0, "two": 0.0})
+    bucket = make_bucket()
+    for name in NAMES:
+        bucket.write(f"{name}.bin", run.inputs.bucket.contents()[f"{name}.bin"])
+    run.inputs = Inputs(bucket, run.inputs.sums)
+    run.start()
+    node = node_of(slurm, run)
+    wait_for(node.mounted, 60, "nothing was mounted")
+    wait_for(lambda: any("localrule sum" in log for log in run.job_logs.values()), 60, "no job")
+    time.sleep(1)
+    bucket.write("one.bin", b"another content" * 200_000)
+    assert run.wait() != 0
+    assert "one.txt" not in run.results.contents()
+    said = "".join(run.job_logs.values())
+    assert f"{bucket.url}/one.bin was replaced while a job read it" in said
 
 
 def test_keys_are_in_no_command_line_and_no_record(slurm: Cluster, make_run: MakeRun) -> None:

@@ -7,10 +7,13 @@ import yaml
 import settings_reference
 from conftest import ROOT
 
+#: Folders that are not the project.
+ELSEWHERE = {".venv", ".venv-slurm", ".demo", ".bench", ".snakemake"}
 PAGES = [
     path
     for path in ROOT.rglob("*.md")
-    if not {".venv", ".demo", ".snakemake"} & set(path.relative_to(ROOT).parts)
+    if not {".venv", ".venv-slurm", ".demo", ".bench", ".snakemake"}
+    & set(path.relative_to(ROOT).parts)
 ]
 
 

@@ -46,6 +46,15 @@ def test_a_batch_job_has_a_scope_of_its_own(
     assert scope(tmp_path) != plain
 
 
+def test_a_batch_job_does_not_trust_the_run_time_directory_it_inherits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/12345")
+    assert rundir.default_mount_root() == Path("/run/user/12345/s3fuse")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    assert rundir.default_mount_root().parent == Path(os.environ["TMPDIR"])
+
+
 def test_a_process_is_not_mistaken_for_a_later_one() -> None:
     me = Process.of(os.getpid())
     assert me.handle is not None
