@@ -111,7 +111,7 @@ def test_busy_for_a_moment_is_waited_for(
 ) -> None:
     bucket.write("x", "content")
     mount = made.mount(bucket.name, server.connection)
-    code = "import time; file = open(r'%s'); print(flush=True); time.sleep(1)"
+    code = "import time; file = open(r'%s'); print(flush=True); time.sleep(2)"
     with subprocess.Popen(
         [sys.executable, "-c", code % (mount.point / "x")], stdout=subprocess.PIPE
     ) as holder:
