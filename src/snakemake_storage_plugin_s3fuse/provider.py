@@ -96,7 +96,7 @@ class StorageProvider(StorageProviderBase):
         #: Objects that this process has published where there was none.
         self.created: set[S3Url] = set()
         self.tally = Tally()
-        self._was_told_to_end = False
+        self._ending: threading.Thread | None = None
         self._heed: Callable[[int, FrameType | None], None] | None = None
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="s3fuse")
         atexit.register(self._at_exit)
@@ -171,10 +171,10 @@ class StorageProvider(StorageProviderBase):
             return
 
         def heed(number: int, frame: FrameType | None) -> None:
-            self._was_told_to_end = True
+            self._ending = threading.Thread(target=self._end_job, name="s3fuse-end")
+            self._ending.start()
             if callable(before):
                 before(number, frame)
-            threading.Thread(target=self._end_job, name="s3fuse-end", daemon=True).start()
 
         self._heed = heed
         signal.signal(signal.SIGTERM, heed)
@@ -188,22 +188,21 @@ class StorageProvider(StorageProviderBase):
         self.mounts.unmount_timeout = SIGTERM_TIMEOUT
         with contextlib.suppress(Exception):
             self.mounts.unmount_own()
-
-    def _sweep_after_sigterm(self) -> None:
         # Slurm tells only this process, in a step of the job, and kills the one
         # around it, which had mounted.
         end = time.monotonic() + SIGTERM_TIMEOUT
         while self.mounts.all() and time.monotonic() < end:
             time.sleep(0.05)
-            sweep(self.mounts.root)
+            with contextlib.suppress(Exception):
+                sweep(self.mounts.root)
 
     def _at_exit(self) -> None:
         # The last resort, for workflows without hooks and for remote jobs.
         self._pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(Exception):
             self.mounts.unmount_own()
-            if self._was_told_to_end:
-                self._sweep_after_sigterm()
+            if self._ending:
+                self._ending.join()
             self.tally.moves(self.mounts.moved)
             self.tally.leave()
         self._scratch.remove()

@@ -53,7 +53,7 @@ SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=5
 ReturnToService=2
 # The plugin for Snakemake asks for each job for that long.
 MinJobAge=300
-KillWait=5
+KillWait=15
 OverTimeLimit=0
 SlurmdTimeout=10
 MailProg=/bin/true
