@@ -1,4 +1,8 @@
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +38,22 @@ def test_every_key_of_the_configuration_is_explained() -> None:
     dataset = schema["properties"]["datasets"]["additionalProperties"]["properties"]
     for key in (*schema["properties"], *(f"NAME.{name}" for name in dataset)):
         assert key in text
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_systemd_takes_the_unit_and_the_timer(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/schedule.md").read_text()
+    for kind, text in zip(
+        ("service", "timer"), re.findall(r"```ini\n(.*?)```", page, re.DOTALL), strict=True
+    ):
+        # A program that is there, as the one of the page is not.
+        text = text.replace("%h/climate/.venv/bin/snakemake-on-schedule", sys.executable)
+        (tmp_path / f"climate.{kind}").write_text(text)
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--man=no", *tmp_path.iterdir()],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
