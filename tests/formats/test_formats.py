@@ -208,7 +208,7 @@ def test_a_format(
     )
     assert all(equal.values()), equal
     if "netCDF" in name and "large" in name:
-        assert moved < there / 4
+        assert moved < there / 2
 
 
 def test_the_page_says_what_was_found(rows: dict[str, str], request: pytest.FixtureRequest) -> None:

@@ -215,14 +215,18 @@ def anomaly(annual: Cube, normal: Cube) -> Cube:
     """
     (dimension,) = annual.coord_dims("year")
     data = annual.core_data() - np.expand_dims(normal.core_data(), dimension)
-    result = annual.copy(data=data)
-    name = f"{annual.name()}_anomaly"
-    result.standard_name, result.var_name = None, None
-    if name in iris.std_names.STD_NAMES:
-        result.standard_name = name
-    result.long_name = name
+    result = renamed(annual.copy(data=data), f"{annual.name()}_anomaly")
     result.attributes["baseline"] = normal.cell_methods[-1].comments[0].removeprefix("baseline ")
     return result
+
+
+def renamed(cube: Cube, name: str) -> Cube:
+    """Name a cube, by a standard name where CF has this one."""
+    cube.standard_name, cube.var_name = None, None
+    if name in iris.std_names.STD_NAMES:
+        cube.standard_name = name
+    cube.long_name = name
+    return cube
 
 
 def area_mean(cube: Cube) -> Cube:

@@ -1,0 +1,102 @@
+"""What is usual in each month or season, and how far a time differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import iris
+import iris.analysis
+import iris.coord_categorisation as categorisation
+import numpy as np
+from iris.coords import CellMethod
+from iris.cube import Cube
+
+import steps
+
+#: What a year may be divided into: how the parts are numbered or named.
+PARTS = {"month": "month_number", "season": "season"}
+
+
+def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
+    """Average each month, or each season, over a baseline period.
+
+    Times are weighted by the length of their bounds, where they have any.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (time, …), with time steps of a month or less.
+    baseline : sequence of int
+        First and last calendar year.
+    part : str
+        "month", or "season" for December to February and so on.
+
+    Returns
+    -------
+    Cube
+        Of shape (12 or 4, …), with a coordinate ``month_number`` or ``season``;
+        units are kept.
+
+    Raises
+    ------
+    steps.DataError
+        If the data has no year of the baseline.
+    """
+    first, last = baseline
+    cube = steps.years_between(_categorised(cube, part), first, last)
+    keywords = {}
+    if cube.coord("time").has_bounds():
+        lengths = np.diff(cube.coord("time").bounds, axis=1)[:, 0]
+        shape = [1] * cube.ndim
+        (dimension,) = cube.coord_dims("time")
+        shape[dimension] = -1
+        keywords["weights"] = np.broadcast_to(lengths.reshape(shape), cube.shape)
+    result = cube.aggregated_by(PARTS[part], iris.analysis.MEAN, **keywords)
+    result.remove_coord("year")
+    comment = f"{part}s of {first}-{last}"
+    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time", comments=comment))
+    return result
+
+
+def anomaly(cube: Cube, normal: Cube, part: str) -> Cube:
+    """Subtract from each time what is usual in its month or season.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (time, …).
+    normal : Cube
+        From `climatology`, in the same units.
+    part : str
+        As there.
+
+    Returns
+    -------
+    Cube
+        Of the shape of `cube`, lazy; its name ends with ``_anomaly``.
+
+    Raises
+    ------
+    steps.DataError
+        If some month or season is not in `normal`.
+    """
+    cube = _categorised(cube, part)
+    parts, known = cube.coord(PARTS[part]).points, normal.coord(PARTS[part]).points
+    if missing := sorted(set(parts.tolist()) - set(known.tolist())):
+        raise steps.DataError(f"{cube.name()}: the baseline has no {part} {missing[0]}.")
+    places = {name: place for place, name in enumerate(known.tolist())}
+    index = [places[name] for name in parts.tolist()]
+    (dimension,) = normal.coord_dims(PARTS[part])
+    usual = normal.core_data()[(slice(None),) * dimension + (index,)]
+    result = steps.renamed(cube.copy(data=cube.core_data() - usual), f"{cube.name()}_anomaly")
+    result.attributes["baseline"] = normal.cell_methods[-1].comments[0]
+    return result
+
+
+def _categorised(cube: Cube, part: str) -> Cube:
+    cube = cube.copy()
+    for name in ("year", PARTS[part]):
+        if cube.coords(name):
+            cube.remove_coord(name)
+        getattr(categorisation, f"add_{name}")(cube, "time", name=name)
+    return cube

@@ -1,0 +1,118 @@
+"""How members of an ensemble, or times, differ: mean and spread, trends, percentiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import iris
+import iris.analysis
+import iris.exceptions
+import iris.util
+import numpy as np
+from iris.coords import AuxCoord, CellMethod
+from iris.cube import Cube, CubeList
+
+import steps
+
+
+def ensemble(members: Iterable[Cube]) -> Cube:
+    """Put the members of an ensemble side by side.
+
+    Parameters
+    ----------
+    members : iterable of Cube
+        Of one shape; without a coordinate ``realization`` they are numbered.
+
+    Returns
+    -------
+    Cube
+        Of shape (realization, …); lazy.
+
+    Raises
+    ------
+    steps.DataError
+        If they do not fit together.
+    """
+    numbered = CubeList()
+    for number, member in enumerate(members):
+        member = member.copy()
+        if not member.coords("realization"):
+            member.add_aux_coord(AuxCoord(np.int32(number), "realization", units="1"))
+        numbered.append(member)
+    iris.util.equalise_attributes(numbered)
+    try:
+        return numbered.merge_cube()
+    except (iris.exceptions.MergeError, ValueError) as error:
+        raise steps.DataError(f"The members do not fit together: {error}") from error
+
+
+def mean_and_spread(cube: Cube) -> CubeList:
+    """Average over the members, and their standard deviation, with n - 1 in its divisor.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (realization, …), from `ensemble`.
+
+    Returns
+    -------
+    CubeList
+        Two cubes without the dimension of members, in the units of `cube`.
+    """
+    mean = cube.collapsed("realization", iris.analysis.MEAN)
+    spread = cube.collapsed("realization", iris.analysis.STD_DEV, ddof=1)
+    return CubeList([mean, steps.renamed(spread, f"{cube.name()}_spread")])
+
+
+def trend(annual: Cube) -> Cube:
+    """Fit a straight line through the years of each point, by least squares.
+
+    The slope is Σ (t - t̄)(y - ȳ) / Σ (t - t̄)².
+
+    Parameters
+    ----------
+    annual : Cube
+        Of shape (year, …), at least two years, without missing values.
+
+    Returns
+    -------
+    Cube
+        Without the dimension of years; its units are those of `annual` for ten years.
+
+    Raises
+    ------
+    steps.DataError
+        If there are fewer than two years.
+    """
+    years = annual.coord("year").points.astype("f8")
+    if len(years) < 2:
+        raise steps.DataError(f"{annual.name()} has one year, and a trend needs two.")
+    (dimension,) = annual.coord_dims("year")
+    shape = [1] * annual.ndim
+    shape[dimension] = -1
+    away = (years - years.mean()).reshape(shape)
+    slope = (annual.core_data() * away).sum(axis=dimension) / (away**2).sum()
+    result = annual.collapsed("year", iris.analysis.MEAN).copy(data=10 * slope)
+    result = steps.renamed(result, f"{annual.name()}_trend")
+    result.units = f"({annual.units}) / (10 year)" if str(annual.units) != "1" else "1 / (10 year)"
+    comment = f"{years[0]:.0f}-{years[-1]:.0f}"
+    result.cell_methods = (*annual.cell_methods, CellMethod("trend", "time", comments=comment))
+    return result
+
+
+def percentiles(cube: Cube, percents: Sequence[float]) -> Cube:
+    """Find the values below which so many percent of the times lie.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (time, …).
+    percents : sequence of float
+        From 0 to 100.
+
+    Returns
+    -------
+    Cube
+        Of shape (percentile, …), or without that dimension for one percent.
+    """
+    return cube.collapsed("time", iris.analysis.PERCENTILE, percent=list(percents))
