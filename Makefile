@@ -10,7 +10,7 @@ SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/S
 .PHONY: demo test test-slow test-slurm lint format docs faults bench bench-quick scaling system clean
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python tools/demo.py $(CONFIG)
 
 test: $(VENV)/test.done system lint ## all checks and tests
 	@$(BIN)/python -m pytest -m "not slow and not slurm"
@@ -48,6 +48,7 @@ scaling: $(VENV)/bench.done system ## how cost grows with jobs, objects and byte
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
 	@$(BIN)/python tools/settings_reference.py
+	@$(BIN)/python -m pytest -q tests/formats --write-pages
 
 system: ## s3fs from the distribution, where it is missing
 	@tools/system_packages.sh

@@ -28,7 +28,7 @@ DEMO = ROOT / ".demo"
 REPORT = DEMO / "report.html"
 INPUTS, RESULTS = "climate-data", "climate-results"
 SAMPLES = Path(iris_sample_data.path)
-#: Two emission scenarios, three years of the globe, and ten years of months.
+#: Two emission scenarios, three years of the globe, ten years of months, an ensemble.
 DATA = [
     "A1B_north_america.nc",
     "E1_north_america.nc",
@@ -36,6 +36,7 @@ DATA = [
     "A1B.2098.pp",
     "E1.2098.pp",
     *sorted(f"UM/{path.name}" for path in (SAMPLES / "UM").glob("*.pp")),
+    *sorted(f"GloSea4/{path.name}" for path in (SAMPLES / "GloSea4").glob("*.pp")),
 ]
 
 
@@ -88,8 +89,11 @@ def main() -> None:
         print(f"An S3 server for this demo listens at {server.endpoint_url}.")
         loaded = load_data(server)
         print(f"s3://{INPUTS}: {len(DATA)} files of Iris sample data, {loaded} of them new.")
-        run(server, "--profile", profile)
-        run(server, "--profile", profile, "--report", str(REPORT), "--quiet", "all")
+        words = ["--profile", profile]
+        if len(sys.argv) > 1:
+            words += ["--configfile", sys.argv[1]]
+        run(server, *words)
+        run(server, *words, "--report", str(REPORT), "--quiet", "all")
     print(
         f"""
 Results   s3://{RESULTS}, which the demo keeps in {DEMO.relative_to(ROOT)}/data/{RESULTS}

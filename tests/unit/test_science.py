@@ -142,6 +142,18 @@ def test_the_mean_and_spread_of_an_ensemble(two_years: Cube) -> None:
     assert (mean.name(), deviation.name()) == ("air_temperature", "air_temperature_spread")
 
 
+def test_members_that_started_at_different_times(two_years: Cube) -> None:
+    members = []
+    for start in range(3):
+        member = two_years.copy()
+        periods = AuxCoord(np.arange(24.0) + start, "forecast_period", units="days")
+        member.add_aux_coord(periods, 0)
+        members.append(member)
+    both = spread.ensemble(members)
+    assert both.shape == (3, 24, 3, 4)
+    assert not both.coords("forecast_period")
+
+
 def test_members_that_do_not_fit(two_years: Cube) -> None:
     other = two_years.copy()
     other.units = "Pa"

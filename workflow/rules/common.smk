@@ -36,6 +36,8 @@ def check_config():
         first, last = settings["baseline"]
         if first > last:
             refuse(f"datasets.{name}.baseline: {first} comes after {last}.")
+    if both := set(config["datasets"]) & set(config.get("ensembles", {})):
+        refuse(f"{min(both)} is a dataset and an ensemble; give one another name.")
     try:
         located(config["results"])
     except S3FuseError as error:
@@ -57,6 +59,7 @@ def located(location):
 check_config()
 
 DATASETS = config["datasets"]
+ENSEMBLES = config.get("ensembles", {})
 
 
 def result(path):
@@ -69,6 +72,11 @@ def results(pattern, **wildcards):
     return [result(path) for path in expand(pattern, **wildcards)]
 
 
+def described(name):
+    """The entry of a dataset, or of an ensemble."""
+    return DATASETS.get(name) or ENSEMBLES[name]
+
+
 @cache
 def all_of(dataset):
     """The files of a dataset: each as it is named, or all that its pattern finds.
@@ -76,11 +84,12 @@ def all_of(dataset):
     Listed once, and only for the jobs that this process is for.
     """
     found = []
-    for pattern in DATASETS[dataset]["files"]:
+    for pattern in described(dataset)["files"]:
         try:
             found += matches(pattern)
         except (LookupError, WorkflowError, S3FuseError) as error:
-            refuse(f"datasets.{dataset}.files: {error.args[0]}")
+            kind = "datasets" if dataset in DATASETS else "ensembles"
+            refuse(f"{kind}.{dataset}.files: {error.args[0]}")
     return found
 
 
@@ -123,7 +132,7 @@ BUCKET = storage.s3("s3://{bucket}")
 
 def buckets_of(wildcards):
     """The buckets that a dataset lies in, to be mounted before it is read."""
-    locations = DATASETS[wildcards.dataset]["files"]
+    locations = described(wildcards.dataset)["files"]
     buckets = {S3Url.split(path).bucket for path in locations if "://" in path}
     return [ancient(storage.s3(f"s3://{bucket}")) for bucket in sorted(buckets)]
 

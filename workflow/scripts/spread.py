@@ -26,7 +26,8 @@ def ensemble(members: Iterable[Cube]) -> Cube:
     Returns
     -------
     Cube
-        Of shape (realization, …); lazy.
+        Of shape (realization, …); lazy.  Coordinates along a dimension that differ
+        between members, such as the forecast period, are left out.
 
     Raises
     ------
@@ -40,6 +41,14 @@ def ensemble(members: Iterable[Cube]) -> Cube:
             member.add_aux_coord(AuxCoord(np.int32(number), "realization", units="1"))
         numbered.append(member)
     iris.util.equalise_attributes(numbered)
+    # Members of a lagged ensemble start at different times, so the same time is
+    # another forecast period in each.
+    for coord in numbered[0].coords(dim_coords=False):
+        others = [member.coords(coord.name()) for member in numbered]
+        if coord.shape != (1,) and any(found != [coord] for found in others):
+            for member, found in zip(numbered, others, strict=True):
+                for each in found:
+                    member.remove_coord(each)
     try:
         return numbered.merge_cube()
     except (iris.exceptions.MergeError, ValueError) as error:

@@ -262,8 +262,8 @@ def area_mean(cube: Cube) -> Cube:
     return cube.collapsed(["latitude", "longitude"], iris.analysis.MEAN, weights=weights)
 
 
-def save(cube: Cube, path: str) -> None:
-    """Save a cube as netCDF-4, compressed."""
+def save(cube: Cube | CubeList, path: str) -> None:
+    """Save a cube, or several, as netCDF-4, compressed."""
     iris.save(cube, path, zlib=True)
 
 

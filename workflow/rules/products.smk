@@ -1,0 +1,58 @@
+# What a dataset asks for under `products`, and ensembles.
+
+PRODUCTS = [
+    "monthly_climatology",
+    "seasonal_climatology",
+    "monthly_anomaly",
+    "seasonal_anomaly",
+    "extracted",
+    "regridded",
+    "trend",
+    "percentiles",
+]
+
+
+def products_of(dataset):
+    """What a dataset asks for, each with its options."""
+    return DATASETS[dataset].get("products", {})
+
+
+for product in PRODUCTS:
+
+    rule:
+        name:
+            product
+        input:
+            files=files_of,
+            buckets=buckets_of,
+        output:
+            result(f"{product}/{{dataset}}.nc"),
+        log:
+            local(f"logs/{product}/{{dataset}}.log"),
+        conda:
+            "../envs/iris.yaml"
+        params:
+            constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
+            baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
+            options=lambda wildcards, product=product: products_of(wildcards.dataset)[
+                product
+            ]
+            or {},
+        script:
+            "../scripts/product.py"
+
+
+rule ensemble:
+    input:
+        files=files_of,
+        buckets=buckets_of,
+    output:
+        result("ensemble/{dataset}.nc"),
+    log:
+        local("logs/ensemble/{dataset}.log"),
+    conda:
+        "../envs/iris.yaml"
+    params:
+        constraint=lambda wildcards: ENSEMBLES[wildcards.dataset]["constraint"],
+    script:
+        "../scripts/ensemble.py"
