@@ -11,6 +11,7 @@ from pathlib import Path
 import iris
 import numpy as np
 import pytest
+import yaml
 
 from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake_command
 from integration.conftest import SAMPLES, Demo, Project, demo_config
@@ -245,3 +246,43 @@ def test_a_changed_setup_rule_neither_runs_nor_hides_what_is_missing(
     run = project.snakemake("--snakefile", "workflow/Snakefile", "--dry-run")
     demo.results.write("figures/map_e1.png", picture)
     assert jobs_of(output_of(run)) == {"map_figure": 1, "all": 1}
+
+
+def test_the_example_of_products(demo: Demo, make_bucket: MakeBucket, tmp_path: Path) -> None:
+    results = make_bucket()
+    text = (ROOT / "config/products.yaml").read_text()
+    text = text.replace("s3://climate-data", str(demo.inputs.url))
+    config = yaml.safe_load(text.replace("s3://climate-results", str(results.url)))
+    project = Project(tmp_path, demo.project.environment)
+    project.configure(config)
+    run = project.snakemake()
+    assert run.returncode == 0, run.stderr
+    made = {key.removeprefix("products/") for key in results.contents()}
+    wanted = {
+        f"{p}/{name}.nc" for name, entry in config["datasets"].items() for p in entry["products"]
+    }
+    assert made >= {*wanted, "ensemble/glosea4.nc"}
+    # Ten years of months have come down to twelve, and members to two cubes.
+    assert iris.load_cube(results.folder / "products/monthly_climatology/sea_ice.nc").shape[0] == 12
+    assert len(iris.load(results.folder / "products/ensemble/glosea4.nc")) == 2
+
+
+@pytest.mark.parametrize(
+    ("products", "sentence"),
+    [
+        ({"trends": None}, "'trends' was unexpected"),
+        ({"percentiles": {"percents": [101]}}, "101 is greater than the maximum of 100"),
+        ({"regridded": {"step": 2, "scheme": "cubic"}}, "One of linear, nearest, area_weighted."),
+    ],
+)
+def test_products_that_are_none(
+    demo: Demo, tmp_path: Path, products: dict[str, object], sentence: str
+) -> None:
+    project = Project(tmp_path, demo.project.environment)
+    config = demo.config
+    config["datasets"]["e1"]["products"] = products  # type: ignore[index]
+    project.configure(config)
+    run = project.snakemake("--dry-run")
+    assert run.returncode == 2
+    assert sentence in run.stderr
+    assert "Traceback" not in run.stderr

@@ -111,6 +111,8 @@ def test_interrupted_snakemake(slurm: Cluster, make_run: MakeRun, tries: range) 
     heal(runs)
 
 
+# Slurm takes most of a minute to give up the jobs of a node.
+@pytest.mark.timeout(2400)
 def test_a_node_that_dies_and_comes_back(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
     chance = random.Random(4)
     for _ in tries:
