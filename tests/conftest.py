@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-pages", action="store_true", help="Write what the tests find.")
-    parser.addoption("--tries", type=int, default=10, help="How often jobs on Slurm are broken.")
+    parser.addoption("--tries", type=int, default=10, help="How often what is random is tried.")
 
 
 @pytest.fixture

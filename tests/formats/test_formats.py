@@ -25,7 +25,7 @@ from s3fuse.server import Server
 from s3fuse.store import Store
 from s3fuse.urls import S3Url
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 PAGE = ROOT / "docs/reference/formats.md"
 HEAD = """\

@@ -65,6 +65,7 @@ exec "$@"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of mounts needs root")
 def test_without_the_device_the_results_are_equal(
     demo: Demo, make_bucket: MakeBucket, tmp_path: Path
@@ -248,6 +249,7 @@ def test_a_changed_setup_rule_neither_runs_nor_hides_what_is_missing(
     assert jobs_of(output_of(run)) == {"map_figure": 1, "all": 1}
 
 
+@pytest.mark.slow
 def test_the_example_of_products(demo: Demo, make_bucket: MakeBucket, tmp_path: Path) -> None:
     results = make_bucket()
     text = (ROOT / "config/products.yaml").read_text()

@@ -62,6 +62,23 @@ DATASETS = config["datasets"]
 ENSEMBLES = config.get("ensembles", {})
 
 
+PRODUCTS = [
+    "monthly_climatology",
+    "seasonal_climatology",
+    "monthly_anomaly",
+    "seasonal_anomaly",
+    "extracted",
+    "regridded",
+    "trend",
+    "percentiles",
+]
+
+
+def products_of(dataset):
+    """What a dataset asks for, each with its options."""
+    return DATASETS[dataset].get("products", {})
+
+
 def result(path):
     """A file below the place for results."""
     return located(f"{config['results'].rstrip('/')}/{path}")

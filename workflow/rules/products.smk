@@ -1,22 +1,5 @@
 # What a dataset asks for under `products`, and ensembles.
 
-PRODUCTS = [
-    "monthly_climatology",
-    "seasonal_climatology",
-    "monthly_anomaly",
-    "seasonal_anomaly",
-    "extracted",
-    "regridded",
-    "trend",
-    "percentiles",
-]
-
-
-def products_of(dataset):
-    """What a dataset asks for, each with its options."""
-    return DATASETS[dataset].get("products", {})
-
-
 for product in PRODUCTS:
 
     rule:
