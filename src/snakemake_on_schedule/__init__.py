@@ -25,11 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
-import humanfriendly
 import psutil
-
-from s3fuse.rundir import Node, Process
-from s3fuse.tally import TALLY_VARIABLE, Counts, total
 
 #: Where Snakemake keeps what it knows of a working directory.
 STATE = Path(".snakemake")
@@ -65,19 +61,18 @@ def main(if_busy: str, summary: Path | None, arguments: tuple[str, ...]) -> None
     killed run has left is removed, and at the end one line says what was done.
     """
     began = datetime.now(UTC)
-    with alone(wait=if_busy == "wait") as other:
+    with alone(wait=if_busy == "wait") as (other, lock):
         if other:
             say(f"{other}, so nothing was started.")
-            report = {"status": BUSY, "began": began.isoformat(), **asdict(Counts())}
-            status = BUSY
+            status, report = BUSY, {"status": BUSY, "began": began.isoformat()}
         else:
-            status, report = run(arguments, began)
+            status, report = run(arguments, began, lock)
     if summary:
         write(summary, report)
     sys.exit(status)
 
 
-def run(arguments: tuple[str, ...], began: datetime) -> tuple[int, dict[str, Any]]:
+def run(arguments: tuple[str, ...], began: datetime, lock: IO[str]) -> tuple[int, dict[str, Any]]:
     """Run Snakemake; return its exit status, and what was done."""
     start = time.monotonic()
     # Jobs on other nodes leave their counts there, too, so not in a temp directory.
@@ -85,7 +80,15 @@ def run(arguments: tuple[str, ...], began: datetime) -> tuple[int, dict[str, Any
     folder = Path(tempfile.mkdtemp(prefix="tally-", dir=STATE)).absolute()
     try:
         command = [sys.executable, "-m", "snakemake", *arguments]
-        with subprocess.Popen(command, env={**os.environ, TALLY_VARIABLE: str(folder)}) as child:
+        with subprocess.Popen(command, env={**os.environ, "S3FUSE_TALLY": str(folder)}) as child:
+            # While Snakemake starts: a run with nothing to do would feel it before.
+            import humanfriendly
+
+            from s3fuse.rundir import Node, Process
+            from s3fuse.tally import Counts, total
+
+            me = Process.of(os.getpid())
+            _write(lock, {"node": asdict(Node.here()), "process": asdict(me)})
             status = wait_for(child)
         counts = total(folder)
     finally:
@@ -109,13 +112,13 @@ def wait_for(child: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def alone(*, wait: bool) -> Iterator[str]:
+def alone(*, wait: bool) -> Iterator[tuple[str, IO[str]]]:
     """Work alone in this directory, as far as others may be known.
 
     Yields
     ------
-    str
-        Who else works in it; empty if nobody does.
+    tuple
+        Who else works in it, empty if nobody does; and the lock, for a note of who works.
     """
     STATE.mkdir(exist_ok=True)
     with LOCK.open("a+") as lock:
@@ -125,11 +128,10 @@ def alone(*, wait: bool) -> Iterator[str]:
             while other := _other(lock):
                 time.sleep(1)
         if other:
-            yield other
+            yield other, lock
             return
         _remove_stale_locks(lock)
-        _write(lock, {"node": asdict(Node.here()), "process": asdict(Process.of(os.getpid()))})
-        yield ""
+        yield "", lock
         lock.truncate(0)
 
 
