@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s3fuse.errors import ObjectNotFound, S3FuseError
-from s3fuse.rundir import UPLOADS, Node, Process, secure_directory
+from s3fuse.rundir import UPLOADS, is_left, secure_directory, write_note
 from s3fuse.store import Store
 from s3fuse.urls import S3Url
 
@@ -52,18 +51,14 @@ class Note:
 
     def write(self, upload: str | None) -> None:
         """Write it, in one step, with the number of the upload if that is known."""
-        content = {
-            "bucket": self.url.bucket,
-            "key": self.url.key,
-            "upload": upload,
-            "since": time.time(),
-            "identity": self.store.connection.identity,
-            "node": asdict(Node.here()),
-            "process": asdict(Process.of(os.getpid())),
-        }
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(self.path)
+        write_note(
+            self.path,
+            bucket=self.url.bucket,
+            key=self.url.key,
+            upload=upload,
+            since=time.time(),
+            identity=self.store.connection.identity,
+        )
 
 
 class Journal:
@@ -109,7 +104,7 @@ class Journal:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(entry.read_text())
                 is_ours = content["identity"] == store.connection.identity
-                if is_ours and Node(**content["node"]).has_lost(Process(**content["process"])):
+                if is_ours and is_left(content):
                     self._abort(store, content)
                     entry.unlink(missing_ok=True)
                     aborted += 1

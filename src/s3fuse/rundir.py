@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -155,6 +157,19 @@ def default_cache_dir() -> Path:
 
 def _temporary(name: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
+
+
+def write_note(path: Path, /, **content: Any) -> None:
+    """Note, in one step, what this process is doing on this node."""
+    content |= {"node": asdict(Node.here()), "process": asdict(Process.of(os.getpid()))}
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(path)
+
+
+def is_left(content: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote a note is known to have ended."""
+    return Node(**content["node"]).has_lost(Process(**content["process"]))
 
 
 def batch_job() -> str:

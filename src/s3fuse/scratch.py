@@ -11,12 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
-from s3fuse.rundir import SCRATCH, Node, Process, batch_job, secure_directory
+from s3fuse.rundir import SCRATCH, batch_job, is_left, secure_directory, write_note
 
 
 class Scratch:
@@ -47,11 +45,7 @@ class Scratch:
             return
         self._note = note
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        process = Process.of(os.getpid())
-        content = {"node": asdict(Node.here()), "process": asdict(process), "path": str(self.path)}
-        temporary = note.with_suffix(".new")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(note)
+        write_note(note, path=str(self.path))
 
     def remove(self) -> None:
         """Remove it at the end of the process that made it."""
@@ -76,4 +70,4 @@ def _is_in_use(note: Path) -> bool:
         content = json.loads(note.read_text())
     except (FileNotFoundError, ValueError):
         return False
-    return not Node(**content["node"]).has_lost(Process(**content["process"]))
+    return not is_left(content)

@@ -237,8 +237,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     async def _answer(self, ask: Callable[[], T]) -> T:
         """Answer at once from what is known while planning; later, beside other questions."""
+        if self._is_planning:
+            return ask()
         self.provider.heed_sigterm()
-        return ask() if self._is_planning else await self.provider.in_thread(ask)
+        return await self.provider.in_thread(ask)
 
     # Where the answers come from.
 

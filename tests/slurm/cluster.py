@@ -199,6 +199,12 @@ class Cluster:
         wait_for(lambda: not self._queue(), timeout, "jobs are still there")
         wait_for(lambda: self.states() == ["idle"] * len(self.nodes), timeout, "a node is not idle")
 
+    def assert_unmounted(self) -> None:
+        """Make sure that no node has a mount or a daemon."""
+        for node in self.nodes:
+            assert node.mounted() == [], f"{node.name} has something mounted"
+            assert node.daemons() == [], f"s3fs runs on {node.name}"
+
     def cancel_all(self) -> None:
         """Cancel what is in the queue."""
         for job in self._queue():

@@ -175,9 +175,8 @@ def _nothing_left(slurm: Cluster, server: Server, tmp_path: Path) -> Iterator[No
     for node in slurm.nodes:
         slurm.ask("srun", "--chdir", str(tmp_path), "-w", node.name, *next_job())
     slurm.wait_until_idle()
+    slurm.assert_unmounted()
     for node in slurm.nodes:
-        assert node.mounted() == [], f"{node.name} has something mounted"
-        assert node.daemons() == [], f"s3fs runs on {node.name}"
         left = [path for path in node.disk.rglob("*") if not path.is_dir()]
         assert left == [], f"{node.name} has files of ours"
         assert not list(node.disk.glob("copies/*/job-*")), f"{node.name} has folders of jobs"

@@ -42,12 +42,6 @@ def heal(runs: Sequence[Run]) -> None:
         assert run.planned()["sum"] == missing[run.workdir]
 
 
-def assert_unmounted(slurm: Cluster) -> None:
-    for node in slurm.nodes:
-        assert node.mounted() == [], f"{node.name} has something mounted"
-        assert node.daemons() == [], f"s3fs runs on {node.name}"
-
-
 def started(runs: Sequence[Run]) -> list[Run]:
     """Start all, and wait until each has a job on a node."""
     for run in runs:
@@ -81,7 +75,7 @@ def test_time_limit(slurm: Cluster, make_run: MakeRun, tries: range) -> None:
         assert "two.txt" not in run.results.contents()
     # By themselves, with no help of the next job.
     slurm.wait_until_idle()
-    assert_unmounted(slurm)
+    slurm.assert_unmounted()
     heal(runs)
 
 
@@ -141,7 +135,7 @@ def test_one_job_ends_while_another_on_its_node_reads(
         assert run.wait() == 0, run.output[-3000:]
         assert run.is_right
         assert [log.count("Mounted s3://") for log in run.job_logs.values()] == [1, 1]
-    assert_unmounted(slurm)
+    slurm.assert_unmounted()
 
 
 def test_a_group_mounts_once(slurm: Cluster, make_run: MakeRun, tries: range) -> None:

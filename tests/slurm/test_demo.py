@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,27 @@ from integration.conftest import Demo, Project, demo, demo_config
 from integration.test_workflow import RESULTS, assert_equal
 from slurm.cluster import Cluster
 from slurm.conftest import OPTIONS
+from watching import Watching
 
 __all__ = ["demo"]
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
-class Watch:
+class Watch(Watching):
     """Notes what is mounted where, while it lasts."""
 
+    interval = 0.1
+
     def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
         self.seen: dict[str, set[str]] = {"head": set(), **{n.name: set() for n in cluster.nodes}}
         self._cluster = cluster
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.1):
-            self.seen["head"] |= {line.split()[1] for line in mounted()}
-            for node in self._cluster.nodes:
-                self.seen[node.name] |= {line.split()[1] for line in node.mounted()}
+    def look(self) -> None:
+        self.seen["head"] |= {line.split()[1] for line in mounted()}
+        for node in self._cluster.nodes:
+            self.seen[node.name] |= {line.split()[1] for line in node.mounted()}
 
 
 def test_the_demo_on_two_nodes(
@@ -57,9 +49,7 @@ def test_the_demo_on_two_nodes(
     assert results.keys() == RESULTS
     for name in RESULTS:
         assert_equal(demo.results.folder / name, results.folder / name)
-    for node in slurm.nodes:
-        assert node.mounted() == []
-        assert node.daemons() == []
+    slurm.assert_unmounted()
     # Every job mounts for itself, and nobody else sees it.
     assert watch.seen["head"] == set()
     assert watch.seen["n1"]

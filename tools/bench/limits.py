@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+from watching import Watching
 
 #: Where version 1 of cgroups has its memory controller; version 2 has all in one tree.
 _ROOTS = {
@@ -53,7 +54,7 @@ def _enter(members: Path) -> None:
     members.write_text(str(os.getpid()))
 
 
-class Peak:
+class Peak(Watching):
     """Watches how much disk a folder takes; there need not be one.
 
     Attributes
@@ -63,22 +64,13 @@ class Peak:
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.bytes = 0
         self._folder = folder
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.2):
-            self.bytes = max(self.bytes, self._taken())
+    def look(self) -> None:
+        """Compare what is taken now with the most so far."""
+        self.bytes = max(self.bytes, self._taken())
 
     def _taken(self) -> int:
         seen: dict[int, int] = {}

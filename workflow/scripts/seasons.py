@@ -47,10 +47,8 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
     keywords = {}
     if cube.coord("time").has_bounds():
         lengths = np.diff(cube.coord("time").bounds, axis=1)[:, 0]
-        shape = [1] * cube.ndim
         (dimension,) = cube.coord_dims("time")
-        shape[dimension] = -1
-        keywords["weights"] = np.broadcast_to(lengths.reshape(shape), cube.shape)
+        keywords["weights"] = np.broadcast_to(steps.along(cube, dimension, lengths), cube.shape)
     result = cube.aggregated_by(PARTS[part], iris.analysis.MEAN, **keywords)
     result.remove_coord("year")
     comment = f"{part}s of {first}-{last}"

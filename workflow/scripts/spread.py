@@ -97,9 +97,7 @@ def trend(annual: Cube) -> Cube:
     if len(years) < 2:
         raise steps.DataError(f"{annual.name()} has one year, and a trend needs two.")
     (dimension,) = annual.coord_dims("year")
-    shape = [1] * annual.ndim
-    shape[dimension] = -1
-    away = (years - years.mean()).reshape(shape)
+    away = steps.along(annual, dimension, years - years.mean())
     slope = (annual.core_data() * away).sum(axis=dimension) / (away**2).sum()
     result = annual.collapsed("year", iris.analysis.MEAN).copy(data=10 * slope)
     result = steps.renamed(result, f"{annual.name()}_trend")

@@ -131,9 +131,7 @@ def annual_mean(cube: Cube) -> Cube:
     else:
         keywords = {}
         if any(np.ptp(lengths[years == year]) > 0 for year in np.unique(years)):
-            shape = [1] * cube.ndim
-            shape[dimension] = -1
-            keywords["weights"] = np.broadcast_to(lengths.reshape(shape), cube.shape)
+            keywords["weights"] = np.broadcast_to(along(cube, dimension, lengths), cube.shape)
         result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
     result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time", comments="annual"))
     if result.coords("time", dim_coords=False):
@@ -149,6 +147,13 @@ def select(cube: Cube, coord: str, kept: np.ndarray) -> Cube:
     index: list[Any] = [slice(None)] * cube.ndim
     index[cube.coord_dims(coord)[0]] = np.flatnonzero(kept)
     return cube[tuple(index)]
+
+
+def along(cube: Cube, dimension: int, values: np.ndarray) -> np.ndarray:
+    """Shape a value for each point of one dimension, so that it fits all of the cube."""
+    shape = [1] * cube.ndim
+    shape[dimension] = -1
+    return values.reshape(shape)
 
 
 def years_between(annual: Cube, first: int, last: int) -> Cube:
