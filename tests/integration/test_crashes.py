@@ -47,7 +47,9 @@ class Running:
         bucket.write("out.txt", "old")
         self.workdir, self.server, self.bucket = workdir, server, bucket
         mark = workdir / "mark"
-        command = f"echo half > $OUTPUTS; touch {mark}; sleep 60"
+        # Nothing but the last program is ever waited for by the shell: a SIGINT that comes while
+        # bash waits for a program that ends well by itself would go unheard.
+        command = f"echo half > $OUTPUTS; : > {mark}; exec sleep 60"
         self.process = subprocess.Popen(
             snakemake_command(*words(command, bucket, "--forcerun", "step", *options)),
             cwd=workdir,
@@ -66,7 +68,12 @@ class Running:
         assert len(mounted()) == 1
 
     def end(self) -> str:
-        text, _ = self.process.communicate(timeout=60)
+        try:
+            text, _ = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            text, _ = self.process.communicate()
+            pytest.fail(f"the run did not end: {text}")
         return text
 
     def kill_jobs(self) -> None:
