@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from operator import truediv
 from pathlib import Path
 
 import psutil
@@ -25,9 +26,9 @@ SNAKEFILE = Path(__file__).with_name("months.smk")
 SIZE = 300_000
 #: Months that arrive one after the other, for each of the tries: fifty for ten.
 ARRIVALS = 5
-#: A run with nothing to do, against Snakemake's own on local files. The aim is 1.3, which
-#: is not reached yet: 1.45 over fifty runs, and 1.3 to 1.4 since it imports less.
-NO_OP = 1.6
+#: A run with nothing to do, against Snakemake's own on local files, the median of pairs:
+#: of all fifty, and of fewer, whose median tells less.
+NO_OP, NO_OP_OF_FEWER = 1.3, 1.5
 
 
 @dataclass
@@ -183,6 +184,21 @@ def test_a_killed_run_is_healed_by_the_next(pipeline: Pipeline) -> None:
     assert mounted() == []
 
 
+def test_a_snakemake_that_outlives_its_command_is_a_run_too(pipeline: Pipeline) -> None:
+    with pipeline.start(command="touch reading; sleep 6") as first:
+        wait_until_reading(pipeline.workdir)
+        (left, *_) = psutil.Process(first.pid).children()
+        first.kill()
+        status, text = pipeline.run()
+        assert status == 75
+        assert f"Another Snakemake works in {pipeline.workdir} (process {left.pid})" in text
+        psutil.wait_procs([left], timeout=60)
+    assert pipeline.is_right
+    status, text = pipeline.run()
+    assert status == 0, text
+    assert mounted() == []
+
+
 def test_sigterm_ends_a_run_in_good_order(pipeline: Pipeline) -> None:
     with pipeline.start(command="touch reading; sleep 3") as process:
         wait_until_reading(pipeline.workdir)
@@ -226,10 +242,10 @@ def test_fifty_months_one_after_the_other(pipeline: Pipeline, tmp_path: Path, tr
         if number % 5 == 0:
             (local / f"inputs/{month}.bin").write_bytes(b"content")
             subprocess.run(by_hand, cwd=local, check=True, capture_output=True)
-            began = time.monotonic()
-            done = subprocess.run(by_hand, cwd=local, check=True, capture_output=True, text=True)
-            seconds["local"].append(time.monotonic() - began)
-            assert "Nothing to be done" in done.stderr
-    ratio = statistics.median(seconds["here"]) / statistics.median(seconds["local"])
+        began = time.monotonic()
+        done = subprocess.run(by_hand, cwd=local, check=True, capture_output=True, text=True)
+        seconds["local"].append(time.monotonic() - began)
+        assert "Nothing to be done" in done.stderr
+    ratio = statistics.median(map(truediv, seconds["here"], seconds["local"]))
     print(f"A run with nothing to do: {ratio:.2f} times Snakemake's own on local files.")
-    assert ratio < NO_OP
+    assert ratio < (NO_OP if len(tries) >= 10 else NO_OP_OF_FEWER)
