@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -44,7 +44,8 @@ def pointers(piece: bytes, file_size: int) -> Iterator[int]:
         Positions in the file.
     """
     for match in _CHUNK_INDEX.finditer(piece):
-        yield from _children(piece, match.start(), file_size)
+        for _, position in _below(piece, match.start(), file_size, leaf=False):
+            yield position
     for match in _BTREE_2.finditer(piece):
         if match.start() + _BTREE_2_HEAD.size <= len(piece):
             *_, root = _BTREE_2_HEAD.unpack_from(piece, match.start())
@@ -52,12 +53,35 @@ def pointers(piece: bytes, file_size: int) -> Iterator[int]:
                 yield root
 
 
-def _children(piece: bytes, start: int, file_size: int) -> list[int]:
-    """The nodes below a node of a chunk index; a leaf has only data below."""
+def chunks(pieces: Iterable[bytes], file_size: int) -> list[tuple[int, int]]:
+    """Find where the data lie.
+
+    Parameters
+    ----------
+    pieces : iterable of bytes
+        The pieces of the file that have its metadata.
+    file_size : int
+        Bytes of the file.
+
+    Returns
+    -------
+    list of tuple of int
+        The position of each chunk and the one behind it, in order.
+    """
+    return sorted(
+        (position, position + size)
+        for piece in pieces
+        for match in _CHUNK_INDEX.finditer(piece)
+        for size, position in _below(piece, match.start(), file_size, leaf=True)
+    )
+
+
+def _below(piece: bytes, start: int, file_size: int, *, leaf: bool) -> list[tuple[int, int]]:
+    """Sizes of chunks, and positions: of data below a leaf of a chunk index, else of nodes."""
     if start + _CHUNK_INDEX_HEAD.size > len(piece):
         return []
     _, _, level, entries, _, _ = _CHUNK_INDEX_HEAD.unpack_from(piece, start)
-    if level == 0:
+    if leaf != (level == 0):
         return []
     # A node does not tell how many dimensions its variable has. A key is the
     # chunk's size, a mask, and its offset in each dimension, the last of which
@@ -69,5 +93,5 @@ def _children(piece: bytes, start: int, file_size: int) -> list[int]:
             return []
         found = list(entry.iter_unpack(piece[start + _CHUNK_INDEX_HEAD.size : end]))
         if all(each[-2] == 0 and 0 < each[-1] < file_size for each in found):
-            return [each[-1] for each in found]
+            return [(each[0], each[-1]) for each in found]
     return []

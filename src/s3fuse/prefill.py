@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3fuse import hdf5
+from s3fuse import hdf5, pages
 from s3fuse.record import Mount
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.urls import S3Url
@@ -63,7 +63,7 @@ def metadata(store: Store, url: S3Url, info: ObjectInfo) -> dict[int, bytes]:
     with ThreadPoolExecutor(MOST_BLOCKS, thread_name_prefix="s3fuse-prefill") as pool:
         for _ in range(ROUNDS):
             spans = _spans(blocks, info.size)
-            new = dict(pool.map(lambda span: _fetch(store, url, info, *span), spans))
+            new = dict(pool.map(lambda span: fetch(store, url, info, *span), spans))
             have |= blocks
             pieces.update(new)
             if not pieces.get(0, b"").startswith(hdf5.SIGNATURE):
@@ -83,18 +83,13 @@ def metadata(store: Store, url: S3Url, info: ObjectInfo) -> dict[int, bytes]:
 def fill(mount: Mount, info: ObjectInfo, pieces: Mapping[int, bytes]) -> bool:
     """Lay pieces of an object into the cache of a mount, unless it has some already.
 
-    s3fs keeps an object in a sparse file of its key's name, and beside it a list
-    of the pages that are there.  It reads that list when it opens the object.
-    Format: ``PageList::Serialize`` of its source, the same from 1.86 to 1.97.
-
     Returns
     -------
     bool
         Whether they lie there now.
     """
-    content = mount.cache / mount.bucket / info.key
-    pages = mount.cache / f".{mount.bucket}.stat" / info.key
-    for path in (content, pages):
+    content, listing = pages.content_file(mount, info.key), pages.list_file(mount, info.key)
+    for path in (content, listing):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=mount.cache)
     with open(handle, "wb"):
@@ -106,13 +101,13 @@ def fill(mount: Mount, info: ObjectInfo, pieces: Mapping[int, bytes]) -> bool:
     now = max(time.time(), info.mtime + 1)
     os.utime(temporary, (now, now))
     listed = Path(f"{temporary}.pages")
-    lines = [f"{start}:{size}:{loaded:d}:0" for start, size, loaded in _pages(pieces, info.size)]
-    listed.write_text("\n".join([f"{inode}:{info.size}", *lines]))
+    spans = [(start, start + len(piece)) for start, piece in pieces.items()]
+    listed.write_text(pages.listed(inode, info.size, spans))
     try:
         # In this order: a file without a list is empty to s3fs, and a list of
         # another file is nothing.
         os.link(temporary, content)
-        listed.replace(pages)
+        listed.replace(listing)
     except FileExistsError:
         # s3fs has opened it already.
         return False
@@ -122,7 +117,8 @@ def fill(mount: Mount, info: ObjectInfo, pieces: Mapping[int, bytes]) -> bool:
     return True
 
 
-def _fetch(store: Store, url: S3Url, info: ObjectInfo, start: int, size: int) -> tuple[int, bytes]:
+def fetch(store: Store, url: S3Url, info: ObjectInfo, start: int, size: int) -> tuple[int, bytes]:
+    """Fetch one piece of a file; raises what s3fs raises."""
     piece = bytearray(size)
 
     def write(chunk: bytes, position: int) -> None:
@@ -141,16 +137,3 @@ def _spans(blocks: Iterable[int], file_size: int) -> list[tuple[int, int]]:
             start = spans.pop()[0]
         spans.append((start, end - start))
     return spans
-
-
-def _pages(pieces: Mapping[int, bytes], file_size: int) -> list[tuple[int, int, bool]]:
-    """All of a file, as pages that are there or not."""
-    pages, position = [], 0
-    for start, piece in pieces.items():
-        if position < start:
-            pages.append((position, start - position, False))
-        pages.append((start, len(piece), True))
-        position = start + len(piece)
-    if position < file_size:
-        pages.append((position, file_size - position, False))
-    return pages

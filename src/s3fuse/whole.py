@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3fuse.links import links_into, make_link
+from s3fuse.pages import content_file
 from s3fuse.record import Mount
 
 
@@ -38,7 +39,7 @@ def let_through(mount: Mount, key: str, size: int, link: Path) -> bool:
     bool
         Whether the object can be had without the mount from now on.
     """
-    content = mount.cache / mount.bucket / key
+    content = content_file(mount, key)
     if not _tells_holes(mount.cache) or _first_hole(content) != size:
         return False
     whole = mount.whole / key

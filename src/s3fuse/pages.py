@@ -1,0 +1,94 @@
+"""What s3fs has of an object: a sparse file of its bytes, and the list of the pages that are there.
+
+s3fs reads the list when it opens an object, keeps it in memory, and writes it
+when the last program has closed the object; each time under a lock.  Format:
+``PageList::Serialize`` of its source, the same from 1.86 to 1.97.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from s3fuse.record import Mount
+
+#: First byte, and the one behind the last.
+Span = tuple[int, int]
+
+
+def content_file(mount: Mount, key: str) -> Path:
+    """Where the bytes of an object are kept."""
+    return mount.cache / mount.bucket / key
+
+
+def list_file(mount: Mount, key: str) -> Path:
+    """Where the list of its pages is kept."""
+    return mount.cache / f".{mount.bucket}.stat" / key
+
+
+def listed(inode: int, size: int, spans: Iterable[Span]) -> str:
+    """Write down which parts of a file of `size` bytes are there."""
+    lines, position = [f"{inode}:{size}"], 0
+    for start, end in joined(spans):
+        if position < start:
+            lines.append(f"{position}:{start - position}:0:0")
+        lines.append(f"{start}:{end - start}:1:0")
+        position = end
+    if position < size:
+        lines.append(f"{position}:{size - position}:0:0")
+    return "\n".join(lines)
+
+
+def update(path: Path, inode: int, size: int, more: Iterable[Span]) -> None:
+    """Add parts to a list, whose bytes have been written before.
+
+    What is added while s3fs has the object open is lost when it is closed.
+
+    Raises
+    ------
+    OSError
+        If there is no such list any more.
+    ValueError
+        If it is one of another file.
+    """
+    with path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        text = file.read()
+        if not text.startswith(f"{inode}:{size}\n"):
+            raise ValueError(f"{path} is not about the file {inode} of {size} bytes")
+        rows = [[int(number) for number in line.split(":")] for line in text.splitlines()[1:]]
+        before = joined((start, start + length) for start, length, there, *_ in rows if there)
+        if after := [span for span in more if not covers(before, span)]:
+            file.seek(0)
+            file.truncate()
+            file.write(listed(inode, size, [*before, *after]))
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Sort parts, and make one of those that touch or overlap."""
+    result: list[Span] = []
+    for start, end in sorted(spans):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+def covers(spans: Iterable[Span], span: Span) -> bool:
+    """Whether one of the parts has all of another."""
+    return any(start <= span[0] and span[1] <= end for start, end in spans)
+
+
+def data(file: IO[bytes]) -> Iterator[Span]:
+    """The parts of a sparse file that have been written, as far as its file system tells."""
+    end = 0
+    with contextlib.suppress(OSError):
+        while True:
+            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            yield start, end
