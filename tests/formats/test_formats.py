@@ -217,7 +217,17 @@ def test_the_page_says_what_was_found(rows: dict[str, str], request: pytest.Fixt
     text = HEAD + "\n".join(rows.values()) + "\n"
     if request.config.getoption("--write-pages"):
         PAGE.write_text(text)
-    assert PAGE.read_text() == text, "run `make docs`"
+    known, found = split(PAGE.read_text()), split(text)
+    assert known[0] == found[0], "run `make docs`"
+    # How far the kernel reads ahead differs a little from run to run.
+    assert known[1] == pytest.approx(found[1], rel=0.1, abs=0.3), "run `make docs`"
+
+
+def split(page: str) -> tuple[list[str], list[float]]:
+    """The page without its column of bytes moved, and that column."""
+    rows = [line.split(" | ") for line in page.splitlines()]
+    moved = [float(row.pop(5)) for row in rows if len(row) == 7 and row[5][0].isdigit()]
+    return [" | ".join(row) for row in rows], moved
 
 
 @pytest.mark.parametrize("extension", ["nc", "pp"])
