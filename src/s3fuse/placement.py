@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from s3fuse import hdf5, prefill, whole
 from s3fuse.daemon import MountOptions, Reading, require
+from s3fuse.early import Early
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
 from s3fuse.follow import FOLLOWERS
 from s3fuse.links import make_link
@@ -29,6 +30,8 @@ from s3fuse.urls import S3Url
 log = logging.getLogger("s3fuse")
 
 
+#: Where copies wait for their jobs: no bucket has such a name.
+EARLY = ".early"
 #: Of a mounted folder, this many of its latest objects are compared with what
 #: the S3 API says: the ones that a mount may have seen before they changed.
 CHECKED_IN_FOLDER = 3
@@ -76,6 +79,7 @@ class Placement:
         self._linked: dict[Path, str] = {}
         self._prefilled: set[tuple[S3Url, str]] = set()
         self._told = False
+        self.early = Early(store, mounts.links / EARLY)
         self._unavailable: str | None = None
         if access is not Access.COPY:
             try:
@@ -139,8 +143,13 @@ class Placement:
                 mount = self._link(mount, url, [now], path, options)
                 self._read_ahead(mount, url, now, path, reading, pieces)
                 return now
-        download(self.store, url, info, path)
+        if not self.early.take(url, info, path):
+            download(self.store, url, info, path)
         return info
+
+    def fetch_early(self, objects: Iterable[tuple[S3Url, ObjectInfo]]) -> None:
+        """Copy objects for later jobs beside the jobs that run, where they will be copied."""
+        self.early.fetch(each for each in objects if not self.is_mounted(each[1].size))
 
     def folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
         """Make everything below a folder available in the directory `path`."""

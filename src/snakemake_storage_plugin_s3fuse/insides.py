@@ -7,7 +7,7 @@ rule knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,6 +71,14 @@ class Insides:
         So does the plugin for Slurm, in a step of the job.
         """
         return self.is_remote and bool(self.workflow.non_local_exec)
+
+    def inputs_to_come(self) -> Iterator[Any]:
+        """The inputs of the jobs that are still to be done, but what other jobs write."""
+        if self.workflow is not None:
+            for job in self.workflow.dag.needrun_jobs():
+                for file in job.input:
+                    if file.is_storage and not self.is_output(Path(file)):
+                        yield file
 
     def reading_of(self, path: Path) -> Reading:
         """How the jobs say that they read a file, by ``access.random()`` and its siblings."""

@@ -96,6 +96,7 @@ class StorageProvider(StorageProviderBase):
         #: Objects that this process has published where there was none.
         self.created: set[S3Url] = set()
         self.tally = Tally()
+        self._is_fetching = False
         self._ending: threading.Thread | None = None
         self._heed: Callable[[int, FrameType | None], None] | None = None
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="s3fuse")
@@ -145,6 +146,18 @@ class StorageProvider(StorageProviderBase):
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run blocking work beside the other retrievals and uploads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    def fetch_early(self) -> None:
+        """When the first job of a run wants its inputs, begin to fetch those of the others."""
+        if self._is_fetching or not self.insides.runs_here:
+            return
+        self._is_fetching = True
+        objects = (file.storage_object for file in self.insides.inputs_to_come())
+        self.placement.fetch_early(
+            (each.url, info)
+            for each in objects
+            if each.provider is self and (info := self.snapshot.remembered(each.url))
+        )
 
     def unmount(self) -> None:
         """Unmount everything of this run; for the hooks of a workflow.
@@ -199,6 +212,7 @@ class StorageProvider(StorageProviderBase):
     def _at_exit(self) -> None:
         # The last resort, for workflows without hooks and for remote jobs.
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.placement.early.end()
         with contextlib.suppress(Exception):
             self.mounts.unmount_own()
             if self._ending:

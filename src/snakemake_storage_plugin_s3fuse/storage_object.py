@@ -218,6 +218,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     async def managed_retrieve(self) -> None:
         """Retrieve beside other retrievals; Snakemake would do one after the other."""
         self.provider.heed_sigterm()
+        self.provider.fetch_early()
         await self.wait_for_free_space()
         async with self._rate_limiter(Operation.RETRIEVE):
             with as_workflow_errors():

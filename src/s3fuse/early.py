@@ -1,0 +1,111 @@
+"""Copies of small inputs, made while other jobs run, for the jobs that come next.
+
+A job of seconds waits for its input as long as a store takes to answer, and
+the node's cores wait with it.  Which of many ready jobs comes next, nobody
+tells; so all their inputs are fetched, up to a bound, beside the jobs that run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from pathlib import Path
+
+from s3fuse.store import ObjectInfo, Store
+from s3fuse.transfer import download
+from s3fuse.urls import S3Url
+
+#: Bytes that are fetched before jobs want them, and the share of what the disk has free.
+MOST_BYTES, SHARE = 256 * 2**20, 4
+#: Objects that are fetched at the same time; the jobs want the cores.
+WORKERS = 3
+
+
+class Early:
+    """Objects on their way to this node, or there.  Safe to share by threads.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are.
+    folder : Path
+        On the file system on which the jobs want them; what is there is removed.
+    """
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store, self._folder = store, folder
+        self._lock = threading.Lock()
+        self._coming: dict[tuple[S3Url, str], Future[Path]] = {}
+        self._orders: queue.SimpleQueue[tuple[Future[Path], S3Url, ObjectInfo]] | None = None
+        self._numbers = itertools.count()
+
+    def fetch(self, objects: Iterable[tuple[S3Url, ObjectInfo]]) -> None:
+        """Fetch objects in the background, in this order, as far as the bound allows."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        room = min(MOST_BYTES, shutil.disk_usage(self._folder.parent).free // SHARE)
+        with self._lock:
+            for url, info in objects:
+                room -= info.size
+                if room < 0:
+                    return
+                if (url, info.etag) not in self._coming:
+                    fetched = self._coming[url, info.etag] = Future()
+                    self._start().put((fetched, url, info))
+
+    def take(self, url: S3Url, info: ObjectInfo, path: Path) -> bool:
+        """Move a copy to where a job wants it.
+
+        Returns
+        -------
+        bool
+            Whether there was one, or one was on its way.
+        """
+        with self._lock:
+            fetched = self._coming.pop((url, info.etag), None)
+        # What waits for its turn is had sooner without.
+        if fetched is None or fetched.cancel():
+            return False
+        # What failed here may still be had, or fails with a sentence.
+        with contextlib.suppress(Exception):
+            copy = fetched.result()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(copy, path)
+            return True
+        return False
+
+    def end(self) -> None:
+        """Fetch no more, and remove what nobody wanted."""
+        with self._lock:
+            for fetched in self._coming.values():
+                fetched.cancel()
+            if self._orders:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self) -> queue.SimpleQueue[tuple[Future[Path], S3Url, ObjectInfo]]:
+        if self._orders is None:
+            # Of a run that was killed.
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._orders = queue.SimpleQueue()
+            for _ in range(WORKERS):
+                # Not a pool: Python would do all that waits before it ends.
+                threading.Thread(target=self._work, name="s3fuse-early", daemon=True).start()
+        return self._orders
+
+    def _work(self) -> None:
+        assert self._orders
+        while True:
+            fetched, url, info = self._orders.get()
+            if not fetched.set_running_or_notify_cancel():
+                continue
+            path = self._folder / str(next(self._numbers))
+            try:
+                download(self._store, url, info, path)
+                fetched.set_result(path)
+            except Exception as error:
+                fetched.set_exception(error)
