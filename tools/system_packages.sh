@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install from the distribution what is missing, where we may; otherwise say what
 # to type. Without arguments s3fs-fuse, without which everything works by copying;
-# with "slurm", what the tests need for a cluster.
+# with "slurm", what the tests need for a cluster; with "browser", a browser for them.
 set -eu
 
 run=()
@@ -35,6 +35,13 @@ if [ "${1:-}" = slurm ]; then
     fi
     install "slurm-wlm munge" && exit 0
     echo "The tests with Slurm need its daemons: sudo apt install slurm-wlm munge" >&2
+    exit 1
+fi
+
+if [ "${1:-}" = browser ]; then
+    command -v chromium >/dev/null && exit 0
+    install "chromium" && exit 0
+    echo "The tests of the report need a browser: sudo apt install chromium" >&2
     exit 1
 fi
 

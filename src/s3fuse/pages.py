@@ -68,6 +68,30 @@ def update(path: Path, inode: int, size: int, more: Iterable[Span]) -> None:
             file.write(listed(inode, size, [*before, *after]))
 
 
+def moved(path: Path) -> int:
+    """How much of an object has come to this node for those who read it at `path`.
+
+    Parameters
+    ----------
+    path : Path
+        What a job was given: a link into a mount, or a copy.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    if path.is_symlink():
+        target = path.readlink()
+        for directory in target.parents:
+            if mount := Mount.load(directory):
+                content = content_file(mount, target.relative_to(mount.point).as_posix())
+                status = content.stat()
+                # What was not read is a hole.
+                return min(status.st_size, status.st_blocks * 512)
+    return path.stat().st_size
+
+
 def joined(spans: Iterable[Span]) -> list[Span]:
     """Sort parts, and make one of those that touch or overlap."""
     result: list[Span] = []

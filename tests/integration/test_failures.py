@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import iris
 import pytest
 
 from conftest import ROOT, Bucket, MakeBucket, daemons, mounted, output_of, snakemake
@@ -337,3 +338,64 @@ def test_lint_finds_nothing(project: Project, server: Server) -> None:
         environment=server.environment,
     )
     assert "Congratulations, your workflow is in a good condition" in output_of(run), output_of(run)
+
+
+def test_bad_data_are_named_by_their_object(
+    tmp_path: Path, server: Server, bucket: Bucket, make_bucket: MakeBucket
+) -> None:
+    good = (SAMPLES / "pre-industrial.pp").read_bytes()
+    bucket.write("good.pp", good)
+    bucket.write("cut.pp", good[: len(good) // 2])
+    bucket.write("text.nc", "no cube\n" * 100)
+    netcdf4 = (SAMPLES / "E1_north_america.nc").read_bytes()
+    bucket.write("cut4.nc", netcdf4[: len(netcdf4) // 2])
+    with iris.FUTURE.context(save_split_attrs=True):
+        classic = tmp_path / "classic.nc"
+        iris.save(
+            iris.load_cube(SAMPLES / "pre-industrial.pp"), classic, netcdf_format="NETCDF3_CLASSIC"
+        )
+    bucket.write("cut3.nc", classic.read_bytes()[:-1000])
+    dataset = {"title": "Bad", "constraint": "air_temperature", "baseline": [1860, 1860]}
+    cases: dict[str, tuple[dict[str, object], str]] = {
+        "cut_pp": ({"files": "cut.pp"}, "{url} cannot be read: PP field data containing"),
+        "cut_netcdf": (
+            {"files": "cut4.nc"},
+            "{url} cannot be read: [Errno -101] NetCDF: HDF error.",
+        ),
+        "cut_classic": ({"files": "cut3.nc"}, "{url} is cut: it is shorter than its header says."),
+        "no_cube": ({"files": "text.nc"}, "{url} cannot be read: No format specification could"),
+        "no_match": (
+            {"files": "good.pp", "constraint": "rainfall_flux"},
+            "Nothing in {url} matches the constraint 'rainfall_flux'; it has: air_temperature.",
+        ),
+        "units": (
+            {"files": "good.pp", "units": "m s-1"},
+            "air_temperature in {url} has the units 'K', which cannot be converted to 'm s-1'.",
+        ),
+        "baseline": (
+            {"files": "good.pp", "baseline": [1961, 1990]},
+            "air_temperature has no year in 1961-1990; it covers 1860-1860. "
+            "It is about {results}/annual_mean/baseline.nc.",
+        ),
+    }
+    results = make_bucket()
+    project = Project(tmp_path, dict(server.environment))
+    project.configure(
+        {
+            "results": str(results.url),
+            "datasets": {
+                name: {**dataset, **entry, "files": [f"{bucket.url}/{entry['files']}"]}
+                for name, (entry, _) in cases.items()
+            },
+        }
+    )
+    run = project.snakemake("--cores", "2", "--keep-going", "--retries", "0")
+    text = output_of(run)
+    assert run.returncode == 1
+    for entry, sentence in cases.values():
+        expected = sentence.format(url=f"{bucket.url}/{entry['files']}", results=results.url)
+        assert expected in text, f"{expected}\n{text}"
+    assert_no_traceback(text)
+    # What could be done was done.
+    assert results.keys() == ["annual_mean/baseline.nc", "series/baseline.nc"]
+    assert mounted() == []

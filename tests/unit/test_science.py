@@ -11,6 +11,7 @@ import grids
 import seasons
 import spread
 import steps
+from bad_data import DataError
 from unit.test_steps import DAYS, LEAP, monthly
 
 
@@ -53,7 +54,7 @@ def test_monthly_anomalies_of_one_year_against_itself_are_zero(two_years: Cube) 
 
 def test_an_anomaly_needs_its_month_in_the_baseline(two_years: Cube) -> None:
     normal = seasons.climatology(two_years[:6], [2003, 2003], "month")
-    with pytest.raises(steps.DataError, match="the baseline has no month 7"):
+    with pytest.raises(DataError, match="the baseline has no month 7"):
         seasons.anomaly(two_years, normal, "month")
 
 
@@ -89,7 +90,7 @@ def test_levels_and_years() -> None:
 def test_what_is_not_there_cannot_be_extracted(
     two_years: Cube, wish: dict[str, object], sentence: str
 ) -> None:
-    with pytest.raises(steps.DataError, match=sentence):
+    with pytest.raises(DataError, match=sentence):
         grids.extract(two_years, **wish)
 
 
@@ -126,7 +127,7 @@ def test_linear_regridding_is_exact_for_what_is_linear() -> None:
 
 
 def test_a_grid_that_is_none(two_years: Cube) -> None:
-    with pytest.raises(steps.DataError, match="air_temperature cannot be regridded"):
+    with pytest.raises(DataError, match="air_temperature cannot be regridded"):
         grids.regrid(two_years[:, 0, 0], 5)
 
 
@@ -157,7 +158,7 @@ def test_members_that_started_at_different_times(two_years: Cube) -> None:
 def test_members_that_do_not_fit(two_years: Cube) -> None:
     other = two_years.copy()
     other.units = "Pa"
-    with pytest.raises(steps.DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="do not fit together"):
         spread.ensemble([two_years, other])
 
 
@@ -170,7 +171,7 @@ def test_a_trend_is_the_slope_of_polyfit(two_years: Cube) -> None:
     expected = np.polyfit(years, values.reshape(20, -1), 1)[0].reshape(3, 4)
     np.testing.assert_allclose(result.data, 10 * expected, rtol=1e-9)
     assert result.units == "K / (10 year)"
-    with pytest.raises(steps.DataError, match="has one year"):
+    with pytest.raises(DataError, match="has one year"):
         spread.trend(annual[:1])
 
 

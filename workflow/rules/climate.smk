@@ -9,10 +9,14 @@ rule annual_mean:
         result("annual_mean/{dataset}.nc"),
     log:
         local("logs/annual_mean/{dataset}.log"),
+    benchmark:
+        local("benchmarks/annual_mean/{dataset}.tsv")
     conda:
         "../envs/iris.yaml"
     params:
+        names=names_of,
         constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
+        units=lambda wildcards: DATASETS[wildcards.dataset].get("units"),
     script:
         "../scripts/annual_mean.py"
 
@@ -24,9 +28,12 @@ rule climatology:
         result("climatology/{dataset}.nc"),
     log:
         local("logs/climatology/{dataset}.log"),
+    benchmark:
+        local("benchmarks/climatology/{dataset}.tsv")
     conda:
         "../envs/iris.yaml"
     params:
+        names=names_of,
         baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
     script:
         "../scripts/climatology.py"
@@ -40,8 +47,12 @@ rule anomaly:
         result("anomaly/{dataset}.nc"),
     log:
         local("logs/anomaly/{dataset}.log"),
+    benchmark:
+        local("benchmarks/anomaly/{dataset}.tsv")
     conda:
         "../envs/iris.yaml"
+    params:
+        names=names_of,
     script:
         "../scripts/anomaly.py"
 
@@ -53,7 +64,11 @@ rule series:
         result("series/{dataset}.nc"),
     log:
         local("logs/series/{dataset}.log"),
+    benchmark:
+        local("benchmarks/series/{dataset}.tsv")
     conda:
         "../envs/iris.yaml"
+    params:
+        names=names_of,
     script:
         "../scripts/series.py"

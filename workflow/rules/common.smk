@@ -1,6 +1,7 @@
 # Access to the configuration, and the paths of inputs and results.
 
 import sys
+from datetime import UTC, datetime
 from functools import cache
 
 import yaml
@@ -152,6 +153,39 @@ def buckets_of(wildcards):
     locations = described(wildcards.dataset)["files"]
     buckets = {S3Url.split(path).bucket for path in locations if "://" in path}
     return [ancient(storage.s3(f"s3://{bucket}")) for bucket in sorted(buckets)]
+
+
+def names_of(wildcards, input):
+    """What the inputs of a job are called by people, for its messages."""
+    prefix = f"{BUCKET.flags['storage_object'].provider.local_prefix}/"
+    return [
+        f"s3://{path.removeprefix(prefix)}" if path.startswith(prefix) else path
+        for path in map(str, input)
+    ]
+
+
+def objects_of(dataset):
+    """The files of a dataset as they are now: name, version, time and bytes of each."""
+    return [described_file(file) for file in all_of(dataset)]
+
+
+def sources_of(dataset):
+    """How many files a dataset has, and the first of them, for captions."""
+    files = objects_of(dataset)
+    return {"count": len(files), "first": files[:5]}
+
+
+def described_file(file):
+    """What a file or object is called, its ETag, when it was written, and its bytes."""
+    found = file.flags.get("storage_object")
+    if found is None:
+        status = Path(file).stat()
+        name, etag, mtime, size = str(file), "", status.st_mtime, status.st_size
+    else:
+        info = found.provider.snapshot.object(found.url)
+        name, etag, mtime, size = str(found.url), info.etag, info.mtime, info.size
+    written = datetime.fromtimestamp(mtime, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return {"name": name, "etag": etag, "written": written, "bytes": size}
 
 
 def mount_bucket(bucket):

@@ -1,4 +1,4 @@
-# Figures, with captions for `snakemake --report`.
+# Figures and the record of the run, with captions for `snakemake --report`.
 
 
 rule series_figure:
@@ -8,15 +8,19 @@ rule series_figure:
         report(
             result("figures/series.png"),
             caption="../report/series.rst",
-            category="Series",
-            labels={"figure": "Area-weighted annual means"},
+            category="Figures",
+            labels={"figure": "Area-weighted annual means", "dataset": "all"},
         ),
     log:
         local("logs/series_figure.log"),
+    benchmark:
+        local("benchmarks/series_figure/all.tsv")
     conda:
         "../envs/iris.yaml"
     params:
+        names=names_of,
         datasets=list(DATASETS.values()),
+        sources=lambda wildcards: {name: sources_of(name) for name in DATASETS},
     script:
         "../scripts/series_figure.py"
 
@@ -28,14 +32,41 @@ rule map_figure:
         report(
             result("figures/map_{dataset}.png"),
             caption="../report/map.rst",
-            category="Maps",
-            labels={"dataset": "{dataset}", "figure": "Anomaly"},
+            category="Figures",
+            labels={"figure": "Anomaly", "dataset": "{dataset}"},
         ),
     log:
         local("logs/map_figure/{dataset}.log"),
+    benchmark:
+        local("benchmarks/map_figure/{dataset}.tsv")
     conda:
         "../envs/iris.yaml"
     params:
+        names=names_of,
         title=lambda wildcards: DATASETS[wildcards.dataset]["title"],
+        sources=lambda wildcards: {wildcards.dataset: sources_of(wildcards.dataset)},
     script:
         "../scripts/map_figure.py"
+
+
+# Of what the jobs that lead to the figures have left beside their logs; without `conda`,
+# as it says which plugin was there.
+rule record:
+    input:
+        result("figures/series.png"),
+        results("figures/map_{dataset}.png", dataset=DATASETS),
+    output:
+        report(
+            result("record.html"),
+            caption="../report/record.rst",
+            category="Record",
+            labels={"figure": "What was read, by what and how long", "dataset": "all"},
+        ),
+    log:
+        local("logs/record.log"),
+    params:
+        names=names_of,
+        titles={name: entry["title"] for name, entry in DATASETS.items()},
+        objects=lambda wildcards: {name: objects_of(name) for name in DATASETS},
+    script:
+        "../scripts/record.py"

@@ -12,10 +12,14 @@ for product in PRODUCTS:
             result(f"{product}/{{dataset}}.nc"),
         log:
             local(f"logs/{product}/{{dataset}}.log"),
+        benchmark:
+            local(f"benchmarks/{product}/{{dataset}}.tsv")
         conda:
             "../envs/iris.yaml"
         params:
+            names=names_of,
             constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
+            units=lambda wildcards: DATASETS[wildcards.dataset].get("units"),
             baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
             options=lambda wildcards, product=product: products_of(wildcards.dataset)[
                 product
@@ -33,9 +37,13 @@ rule ensemble:
         result("ensemble/{dataset}.nc"),
     log:
         local("logs/ensemble/{dataset}.log"),
+    benchmark:
+        local("benchmarks/ensemble/{dataset}.tsv")
     conda:
         "../envs/iris.yaml"
     params:
+        names=names_of,
         constraint=lambda wildcards: ENSEMBLES[wildcards.dataset]["constraint"],
+        units=lambda wildcards: ENSEMBLES[wildcards.dataset].get("units"),
     script:
         "../scripts/ensemble.py"

@@ -13,7 +13,7 @@ from iris.coords import DimCoord
 from iris.cube import Cube
 from iris.fileformats.pp import EARTH_RADIUS
 
-import steps
+from bad_data import DataError
 
 SCHEMES = {
     "linear": iris.analysis.Linear(extrapolation_mode="mask"),
@@ -49,7 +49,7 @@ def extract(
 
     Raises
     ------
-    steps.DataError
+    DataError
         If nothing is left, or a coordinate is missing.
     """
     result = cube
@@ -72,7 +72,7 @@ def extract(
             if result is None:
                 raise IndexError(f"no time is in {first}-{last}")
     except (IndexError, iris.exceptions.CoordinateNotFoundError) as error:
-        raise steps.DataError(f"{cube.name()}: nothing can be extracted: {error}.") from error
+        raise DataError(f"{cube.name()}: nothing can be extracted: {error}.") from error
     return result
 
 
@@ -95,7 +95,7 @@ def regrid(cube: Cube, step: float, scheme: str = "linear") -> Cube:
 
     Raises
     ------
-    steps.DataError
+    DataError
         If Iris cannot regrid from the grid of the cube by this scheme.
     """
     sphere = GeogCS(EARTH_RADIUS)
@@ -120,4 +120,4 @@ def regrid(cube: Cube, step: float, scheme: str = "linear") -> Cube:
                 coord.coord_system = sphere
         return source.regrid(target, SCHEMES[scheme])
     except (ValueError, KeyError, iris.exceptions.IrisError) as error:
-        raise steps.DataError(f"{cube.name()} cannot be regridded: {error}") from error
+        raise DataError(f"{cube.name()} cannot be regridded: {error}") from error

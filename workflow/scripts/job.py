@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from steps import DataError
+from bad_data import DataError, refuse_if_broken
+
+#: Beside its log a job leaves how many bytes of each input came to its node.
+READS = ".reads.json"
 
 
 @contextmanager
 def logged(snakemake: Any) -> Iterator[None]:
-    """Send what goes wrong to the log of the rule, and say it on standard error."""
+    """Send what goes wrong to the log of the rule, and say it on standard error.
+
+    Inputs are called what they are called in their bucket.
+    """
+    names = dict(zip(map(str, snakemake.input), snakemake.params.names, strict=True))
     with open(snakemake.log[0], "w", buffering=1) as log:
         try:
-            yield
+            try:
+                yield
+            except DataError:
+                raise
+            except Exception:
+                # Only what is wrong with no input is a fault of the program.
+                refuse_if_broken(list(names))
+                traceback.print_exc(file=log)
+                raise
         except DataError as error:
-            print(error, file=log)
-            sys.exit(f"{snakemake.rule}: {error}")
-        except Exception:
-            traceback.print_exc(file=log)
-            raise
+            sentence = named(str(error), names)
+            print(sentence, file=log)
+            sys.exit(f"{snakemake.rule}: {sentence}")
         print("done", file=log)
+    _count(names, Path(snakemake.log[0]).with_suffix(READS))
+
+
+def _count(names: Mapping[str, str], path: Path) -> None:
+    try:
+        from s3fuse.pages import moved
+    except ImportError:
+        # In an environment of its own, a job has no plugin to ask.
+        return
+    found = {name: moved(Path(file)) for file, name in names.items() if Path(file).is_file()}
+    path.write_text(json.dumps(found))
+
+
+def named(sentence: str, names: Mapping[str, str]) -> str:
+    """Put the names of objects for the paths of their copies; say which it is about."""
+    for path, name in names.items():
+        sentence = sentence.replace(path, name)
+    if not any(name in sentence for name in names.values()):
+        first, *others = names.values()
+        sentence += f" It is about {first}{f' and {len(others)} more' if others else ''}."
+    return sentence

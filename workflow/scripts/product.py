@@ -27,5 +27,5 @@ MAKE: dict[str, Callable[..., Cube]] = {
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
-    cube = steps.load(smk.input.files, smk.params.constraint)
+    cube = steps.load(smk.input.files, smk.params.constraint, smk.params.units)
     steps.save(MAKE[smk.rule](cube, smk.params.baseline, **smk.params.options), smk.output[0])

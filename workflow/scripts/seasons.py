@@ -12,6 +12,7 @@ from iris.coords import CellMethod
 from iris.cube import Cube
 
 import steps
+from bad_data import DataError
 
 #: What a year may be divided into: how the parts are numbered or named.
 PARTS = {"month": "month_number", "season": "season"}
@@ -39,7 +40,7 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
 
     Raises
     ------
-    steps.DataError
+    DataError
         If the data has no year of the baseline.
     """
     first, last = baseline
@@ -75,13 +76,13 @@ def anomaly(cube: Cube, normal: Cube, part: str) -> Cube:
 
     Raises
     ------
-    steps.DataError
+    DataError
         If some month or season is not in `normal`.
     """
     cube = _categorised(cube, part)
     parts, known = cube.coord(PARTS[part]).points, normal.coord(PARTS[part]).points
     if missing := sorted(set(parts.tolist()) - set(known.tolist())):
-        raise steps.DataError(f"{cube.name()}: the baseline has no {part} {missing[0]}.")
+        raise DataError(f"{cube.name()}: the baseline has no {part} {missing[0]}.")
     places = {name: place for place, name in enumerate(known.tolist())}
     index = [places[name] for name in parts.tolist()]
     (dimension,) = normal.coord_dims(PARTS[part])

@@ -13,6 +13,7 @@ from iris.coords import AuxCoord, CellMethod
 from iris.cube import Cube, CubeList
 
 import steps
+from bad_data import DataError
 
 
 def ensemble(members: Iterable[Cube]) -> Cube:
@@ -31,7 +32,7 @@ def ensemble(members: Iterable[Cube]) -> Cube:
 
     Raises
     ------
-    steps.DataError
+    DataError
         If they do not fit together.
     """
     numbered = CubeList()
@@ -52,7 +53,7 @@ def ensemble(members: Iterable[Cube]) -> Cube:
     try:
         return numbered.merge_cube()
     except (iris.exceptions.MergeError, ValueError) as error:
-        raise steps.DataError(f"The members do not fit together: {error}") from error
+        raise DataError(f"The members do not fit together: {error}") from error
 
 
 def mean_and_spread(cube: Cube) -> CubeList:
@@ -90,12 +91,12 @@ def trend(annual: Cube) -> Cube:
 
     Raises
     ------
-    steps.DataError
+    DataError
         If there are fewer than two years.
     """
     years = annual.coord("year").points.astype("f8")
     if len(years) < 2:
-        raise steps.DataError(f"{annual.name()} has one year, and a trend needs two.")
+        raise DataError(f"{annual.name()} has one year, and a trend needs two.")
     (dimension,) = annual.coord_dims("year")
     away = steps.along(annual, dimension, years - years.mean())
     slope = (annual.core_data() * away).sum(axis=dimension) / (away**2).sum()

@@ -20,6 +20,9 @@ import numpy as np
 from iris.coords import CellMethod
 from iris.cube import Cube, CubeList
 
+import bad_data
+from bad_data import DataError
+
 # What will be the default: times to the microsecond, and attributes of the file
 # apart from those of its variables.
 iris.FUTURE.date_microseconds = True
@@ -27,10 +30,6 @@ iris.FUTURE.save_split_attrs = True
 
 #: A year counts when its data covers this share of the best covered year.
 MIN_COVERAGE = 0.9
-
-
-class DataError(Exception):
-    """The data cannot be used as configured.  The message is for the user."""
 
 
 def make_constraint(spec: str | Mapping[str, Any]) -> iris.Constraint:
@@ -53,7 +52,7 @@ def make_constraint(spec: str | Mapping[str, Any]) -> iris.Constraint:
     return iris.Constraint(name=spec["name"], coord_values=tests)
 
 
-def load(files: Iterable[str], spec: str | Mapping[str, Any]) -> Cube:
+def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None = None) -> Cube:
     """Load one cube from many files.
 
     Parameters
@@ -62,6 +61,8 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any]) -> Cube:
         Paths of files in any format that Iris reads.
     spec : str or mapping
         See `make_constraint`.
+    units : str, optional
+        The units to convert to.
 
     Returns
     -------
@@ -71,9 +72,12 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any]) -> Cube:
     Raises
     ------
     DataError
-        If no data matches, or what matches is more than one cube.
+        If no data matches, what matches is more than one cube, its units cannot be
+        converted, or a file is cut.
     """
     files = list(files)
+    for file in files:
+        bad_data.refuse_if_cut(file)
     parts = iris.load_raw(files, make_constraint(spec))
     if not parts:
         raise DataError(
@@ -92,6 +96,14 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any]) -> Cube:
         raise DataError(f"{cube.name()} in {_named(files)} has no time coordinate.")
     if not cube.coord_dims("time"):
         cube = iris.util.new_axis(cube, "time")
+    if units is not None:
+        try:
+            cube.convert_units(units)
+        except ValueError as error:
+            raise DataError(
+                f"{cube.name()} in {_named(files)} has the units {str(cube.units)!r}, which "
+                f"cannot be converted to {units!r}."
+            ) from error
     return cube
 
 
