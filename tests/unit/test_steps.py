@@ -197,3 +197,18 @@ def test_no_grid_no_area(two_years: Cube) -> None:
     two_years.remove_coord("latitude")
     with pytest.raises(steps.DataError, match="air_temperature has no regular latitude"):
         steps.area_mean(two_years)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk"),
+    [
+        ((), ()),
+        ((5,), (5,)),
+        ((240, 37, 49), (144, 37, 49)),
+        ((1000, 360, 720), (1, 360, 720)),
+        ((1000, 3, 720, 1440), (1, 1, 182, 1440)),
+        ((10**7,), (2**18,)),
+    ],
+)
+def test_chunks_of_a_file_are_whole_fields(shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
+    assert steps.stored_chunk(shape) == chunk

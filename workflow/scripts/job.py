@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
+
 from bad_data import DataError, refuse_if_broken
 
 #: Beside its log a job leaves how many bytes of each input came to its node.
@@ -22,6 +24,7 @@ def logged(snakemake: Any) -> Iterator[None]:
 
     Inputs are called what they are called in their bucket.
     """
+    dask.config.set(num_workers=snakemake.threads)
     names = dict(zip(map(str, snakemake.input), snakemake.params.names, strict=True))
     with open(snakemake.log[0], "w", buffering=1) as log:
         try:

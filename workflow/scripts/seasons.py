@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import dask.array as da
 import iris
 import iris.analysis
 import iris.coord_categorisation as categorisation
@@ -84,12 +85,33 @@ def anomaly(cube: Cube, normal: Cube, part: str) -> Cube:
     if missing := sorted(set(parts.tolist()) - set(known.tolist())):
         raise DataError(f"{cube.name()}: the baseline has no {part} {missing[0]}.")
     places = {name: place for place, name in enumerate(known.tolist())}
-    index = [places[name] for name in parts.tolist()]
-    (dimension,) = normal.coord_dims(PARTS[part])
-    usual = normal.core_data()[(slice(None),) * dimension + (index,)]
-    result = steps.renamed(cube.copy(data=cube.core_data() - usual), f"{cube.name()}_anomaly")
+    (dimension,) = cube.coord_dims("time")
+    index = steps.along(cube, dimension, np.array([places[name] for name in parts.tolist()]))
+    data = cube.core_data() - _usual(normal, part, index, cube.lazy_data())
+    result = steps.renamed(cube.copy(data=data), f"{cube.name()}_anomaly")
     result.attributes["baseline"] = normal.cell_methods[-1].comments[0]
     return result
+
+
+def _usual(normal: Cube, part: str, index: np.ndarray, data: da.Array) -> da.Array:
+    """What is usual at each time, made piece by piece: for all times it is as large as the data."""
+    (dimension,) = normal.coord_dims(PARTS[part])
+    # Not lazy: each piece would read the years of the baseline anew.
+    values = normal.data.astype(np.result_type(data.dtype, np.float32))
+    sizes = [(size,) for size in values.shape]
+    sizes[dimension] = data.chunks[dimension]
+    places = da.from_array(
+        index,
+        chunks=[
+            each if size > 1 else 1 for each, size in zip(data.chunks, index.shape, strict=True)
+        ],
+    )
+    return places.map_blocks(
+        lambda piece: values.take(piece.ravel(), axis=dimension),
+        chunks=tuple(sizes),
+        dtype=values.dtype,
+        meta=values[(slice(0, 0),) * values.ndim],
+    )
 
 
 def _categorised(cube: Cube, part: str) -> Cube:

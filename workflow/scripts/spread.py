@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 
+import dask.array as da
 import iris
 import iris.analysis
 import iris.exceptions
@@ -114,7 +116,7 @@ def percentiles(cube: Cube, percents: Sequence[float]) -> Cube:
     Parameters
     ----------
     cube : Cube
-        Of shape (time, …).
+        Of shape (time, …); where it is lazy it is read here, piece by piece.
     percents : sequence of float
         From 0 to 100.
 
@@ -123,4 +125,21 @@ def percentiles(cube: Cube, percents: Sequence[float]) -> Cube:
     Cube
         Of shape (percentile, …), or without that dimension for one percent.
     """
+    if cube.has_lazy_data():
+        cube = cube.copy(data=_by_place(cube.lazy_data(), *cube.coord_dims("time")))
     return cube.collapsed("time", iris.analysis.PERCENTILE, percent=list(percents))
+
+
+def _by_place(data: da.Array, dimension: int) -> da.Array:
+    """Cut data that comes time after time into pieces of few places and all times.
+
+    All of it passes through a file in the folder for temporary files, which goes with
+    the array: in memory it would be there as a whole.
+    """
+    filled = da.ma.filled(data.astype(np.promote_types(data.dtype, "f4")), np.nan)
+    with tempfile.TemporaryFile() as file:
+        spool = np.memmap(file, filled.dtype, "w+", shape=filled.shape)
+    da.store(filled, spool, lock=False)
+    chunks: dict[int, int | str] = dict.fromkeys(range(data.ndim), "auto")
+    chunks[dimension] = -1
+    return da.ma.masked_invalid(da.from_array(spool, chunks=chunks))

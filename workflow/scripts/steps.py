@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import dask
 import iris
 import iris.analysis
 import iris.analysis.cartography
@@ -27,6 +28,12 @@ from bad_data import DataError
 # apart from those of its variables.
 iris.FUTURE.date_microseconds = True
 iris.FUTURE.save_split_attrs = True
+
+# The memory of a job is a few pieces for each of its threads, and no more for more data.
+dask.config.set({"array.chunk-size": "8MiB"})
+
+#: Values of a chunk in a file.
+STORED_VALUES = 2**18
 
 #: A year counts when its data covers this share of the best covered year.
 MIN_COVERAGE = 0.9
@@ -280,8 +287,22 @@ def area_mean(cube: Cube) -> Cube:
 
 
 def save(cube: Cube | CubeList, path: str) -> None:
-    """Save a cube, or several, as netCDF-4, compressed."""
-    iris.save(cube, path, zlib=True)
+    """Save a cube, or several of one shape, as netCDF-4, compressed."""
+    shape = (cube if isinstance(cube, Cube) else cube[0]).shape
+    iris.save(cube, path, zlib=True, chunksizes=stored_chunk(shape) or None)
+
+
+def stored_chunk(shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape the chunks of a file like the pieces that come to it: whole fields.
+
+    The netCDF library would cut all dimensions alike, and compress each chunk
+    again for each piece.
+    """
+    room, sizes = STORED_VALUES, list[int]()
+    for size in reversed(shape):
+        sizes.append(min(size, max(1, room)))
+        room //= size
+    return tuple(reversed(sizes))
 
 
 def load_result(path: str) -> Cube:
