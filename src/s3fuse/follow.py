@@ -123,6 +123,8 @@ class Follower:
     def watch(self, orders: queue.SimpleQueue[tuple[Follower, Span]]) -> None:
         """Order what comes next, until the mount is gone or the file is another one."""
         with self._content, contextlib.suppress(OSError, ValueError):
+            # What was filled in is no step of the job.
+            self._parts.update(start for start, _ in self.there())
             seen, changed = (0, 0), time.monotonic()
             while True:
                 # s3fs writes the list when the last program closes the file.

@@ -304,6 +304,21 @@ def test_what_equal_steps_lead_to_is_there_before_it_is_read(
     wait_for(lambda: not FOLLOWERS.has(mounted, "x.nc"))
 
 
+def test_what_was_filled_in_is_no_step(
+    made: Mounts, counted: Store, proxy: Proxy, bucket: Bucket, long: Path
+) -> None:
+    bucket.upload(long, "x.nc")
+    url, info = bucket.url.child("x.nc"), look(counted, bucket, "x.nc")
+    mounted = mount(made, counted, bucket)
+    chunks = chunks_by_search(long)
+    # As the nodes of an index may lie.
+    assert prefill.fill(mounted, info, {chunks[n][0]: b"node" for n in (5, 25, 45)})
+    proxy.reset_counts()
+    assert FOLLOWERS.add(counted, url, info, mounted, chunks, Reading.RANDOM.ahead, None)
+    time.sleep(0.5)
+    assert proxy.counts.requests["GET"] == 0
+
+
 def test_an_object_that_is_replaced_brings_nothing(
     made: Mounts, counted: Store, bucket: Bucket, long: Path
 ) -> None:
