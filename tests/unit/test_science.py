@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 from iris.coords import AuxCoord, DimCoord
@@ -181,3 +182,25 @@ def test_percentiles_over_time(two_years: Cube) -> None:
     order = [result.coord_dims("percentile_over_time")[0]]
     np.testing.assert_allclose(np.moveaxis(result.data, order[0], 0), expected)
     assert result.units == two_years.units
+
+
+@pytest.mark.parametrize("percents", [[50], [5, 50, 95]])
+@pytest.mark.parametrize("group", [1, 1000, 2**24])
+def test_percentiles_of_lazy_data_are_the_same(
+    two_years: Cube, percents: list[float], group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("places.GROUP", group)
+    data = np.ma.array(two_years.data, "f8", copy=True)
+    data[:, 0, 0] = np.ma.masked
+    data[3:9, 1, 1] = np.ma.masked
+    cube = two_years.copy(data=da.from_array(data, chunks=(5, 1, -1)))
+    result = spread.percentiles(cube, percents)
+    found = np.ma.filled(result.data, np.nan)
+    if len(percents) > 1:
+        found = np.moveaxis(found, result.coord_dims("percentile_over_time")[0], 0)
+    found = found.reshape(len(percents), *data.shape[1:])
+    for place in np.ndindex(data.shape[1:]):
+        values = data[(slice(None), *place)].compressed()
+        expected = np.percentile(values, percents) if len(values) else [np.nan] * len(percents)
+        np.testing.assert_allclose(found[(slice(None), *place)], expected)
+    assert np.ma.getmaskarray(result.data).sum() == len(percents)
