@@ -49,8 +49,7 @@ rule map_figure:
         "../scripts/map_figure.py"
 
 
-# Of what the jobs that lead to the figures have left beside their logs; without `conda`,
-# as it says which plugin was there.
+# Of what the jobs that lead to the figures have left beside their logs.
 rule record:
     input:
         result("figures/series.png"),
@@ -64,6 +63,8 @@ rule record:
         ),
     log:
         local("logs/record.log"),
+    conda:
+        "../envs/iris.yaml"
     params:
         names=names_of,
         titles={name: entry["title"] for name, entry in DATASETS.items()},
