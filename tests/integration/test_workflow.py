@@ -153,6 +153,7 @@ def test_a_dry_run_is_exact_without_any_mount(
         "series": 5,
         "map_figure": 5,
         "series_figure": 1,
+        "record": 1,
         "all": 1,
     }
     assert "Mounted" not in output_of(run)
@@ -184,6 +185,7 @@ def test_one_missing_output_runs_what_needs_it_and_no_more(
         "series": 1,
         "map_figure": 1,
         "series_figure": 1,
+        "record": 1,
         "all": 1,
     }
     assert_nothing_left()
