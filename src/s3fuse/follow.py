@@ -122,25 +122,33 @@ class Follower:
 
     def watch(self, orders: queue.SimpleQueue[tuple[Follower, Span]]) -> None:
         """Order what comes next, until the mount is gone or the file is another one."""
-        with self._content, contextlib.suppress(OSError, ValueError):
-            # What was filled in is no step of the job.
-            self._parts.update(start for start, _ in self.there())
-            seen, changed = (0, 0), time.monotonic()
-            while True:
-                # s3fs writes the list when the last program closes the file.
-                now = os.fstat(self._content.fileno()).st_blocks, self._list.stat().st_mtime_ns
-                if now == seen:
-                    idle = (time.monotonic() - changed) / 20
-                    time.sleep(max(OFTEN, min(idle, SELDOM)))
-                    continue
-                seen, changed = now, time.monotonic()
-                self._enlist()
-                there = self.there()
-                if chunks := self._chunks_read(there):
-                    self._steps.read(chunks)
-                    for piece in self._next(there):
-                        self._asked.append(piece)
-                        orders.put((self, piece))
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                self._watch(orders)
+        finally:
+            # Under the lock: a write that is under way must not end in another file.
+            with self._lock:
+                self._content.close()
+
+    def _watch(self, orders: queue.SimpleQueue[tuple[Follower, Span]]) -> None:
+        # What was filled in is no step of the job.
+        self._parts.update(start for start, _ in self.there())
+        seen, changed = (0, 0), time.monotonic()
+        while True:
+            # s3fs writes the list when the last program closes the file.
+            now = os.fstat(self._content.fileno()).st_blocks, self._list.stat().st_mtime_ns
+            if now == seen:
+                idle = (time.monotonic() - changed) / 20
+                time.sleep(max(OFTEN, min(idle, SELDOM)))
+                continue
+            seen, changed = now, time.monotonic()
+            self._enlist()
+            there = self.there()
+            if chunks := self._chunks_read(there):
+                self._steps.read(chunks)
+                for piece in self._next(there):
+                    self._asked.append(piece)
+                    orders.put((self, piece))
 
     def bring(self, span: Span) -> None:
         """Fetch a part of the file, and put it where s3fs finds it."""
