@@ -34,7 +34,11 @@ class Watch(threading.Thread):
                     continue
 
 
-@pytest.mark.parametrize("profile", [True, False], ids=["with the profile", "without"])
+@pytest.mark.parametrize(
+    "profile",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["with the profile", "without"],
+)
 def test_secrets_show_nowhere(
     tmp_path: Path, make_bucket: MakeBucket, server: Server, bucket: Bucket, profile: bool
 ) -> None:

@@ -68,7 +68,10 @@ def test_two_connections_do_not_share_a_mount(made: Mounts, server: Server, buck
     "connection",
     [
         lambda server: Connection(server.endpoint_url, "us-east-1", server.access_key, "wrong"),
-        lambda server: Connection("http://127.0.0.1:9", "us-east-1", "key", "secret"),
+        pytest.param(
+            lambda server: Connection("http://127.0.0.1:9", "us-east-1", "key", "secret"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["wrong secret", "nothing listens"],
 )
