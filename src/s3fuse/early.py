@@ -44,6 +44,7 @@ class Early:
         self._coming: dict[tuple[S3Url, str], Future[Path]] = {}
         self._orders: queue.SimpleQueue[tuple[Future[Path], S3Url, ObjectInfo]] | None = None
         self._numbers = itertools.count()
+        self._is_ended = False
 
     def fetch(self, objects: Iterable[tuple[S3Url, ObjectInfo]]) -> None:
         """Fetch objects in the background, in this order, as far as the bound allows."""
@@ -82,6 +83,7 @@ class Early:
     def end(self) -> None:
         """Fetch no more, and remove what nobody wanted."""
         with self._lock:
+            self._is_ended = True
             for fetched in self._coming.values():
                 fetched.cancel()
             if self._orders:
@@ -105,6 +107,10 @@ class Early:
                 continue
             path = self._folder / str(next(self._numbers))
             try:
+                # May wait for an answer, and the end may come meanwhile.
+                self._store.check(url.bucket)
+                if self._is_ended:
+                    return
                 download(self._store, url, info, path)
                 fetched.set_result(path)
             except Exception as error:
