@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from conftest import daemons, mounted
+from fault_proxy import Proxy, proxied
 from s3fuse.mounts import Mounts
+from s3fuse.server import Server
 
 
 @pytest.fixture
@@ -24,3 +26,10 @@ def made(tmp_path: Path) -> Iterator[Mounts]:
     made.unmount()
     assert not any(str(tmp_path) in line for line in mounted())
     assert not any(str(tmp_path) in line for line in daemons())
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """What counts the requests."""
+    with proxied(server.endpoint_url) as proxy:
+        yield proxy

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import Bucket
-from fault_proxy import Faults, Proxy, proxied
+from conftest import Bucket, wait_for
+from fault_proxy import Faults, Proxy
 from s3fuse.early import WORKERS, Early
 from s3fuse.server import Server
 from s3fuse.store import ObjectInfo, Store
 from s3fuse.urls import S3Url
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    with proxied(server.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -45,13 +39,6 @@ def objects(bucket: Bucket, count: int) -> list[tuple[S3Url, ObjectInfo]]:
         assert info
         found.append((url, info))
     return found
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_what_was_fetched_is_moved_to_its_job(

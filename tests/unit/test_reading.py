@@ -4,7 +4,6 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 from iris.cube import Cube
 
-from conftest import Bucket
-from fault_proxy import Proxy, proxied
+from conftest import Bucket, wait_for
+from fault_proxy import Proxy
 from s3fuse import hdf5, pages, prefill, whole
 from s3fuse.daemon import MountOptions, Reading
 from s3fuse.follow import FEWEST, FOLLOWERS, FURTHER, Follower, Steps
@@ -27,13 +26,6 @@ from s3fuse.store import ObjectInfo, Store
 
 DAYS = 300
 MEGABYTE = 10**6
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    """What counts the requests."""
-    with proxied(server.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -59,13 +51,6 @@ def look(counted: Store, bucket: Bucket, key: str) -> ObjectInfo:
 
 def mount(made: Mounts, counted: Store, bucket: Bucket, reading: Reading = Reading.RANDOM) -> Mount:
     return made.mount(bucket.name, counted.connection, MountOptions(reading=reading))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_of_a_netcdf_file_only_data_are_left_to_read(
