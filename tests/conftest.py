@@ -129,9 +129,10 @@ class Bucket:
         return self.folder / key
 
     def upload(self, source: Path, key: str = "") -> None:
-        """Put a file there, or all files of a folder."""
+        """Put a file there, or all files of a folder, the oldest first."""
         files = [path for path in source.rglob("*") if path.is_file()] or [source]
-        for path in files:
+        # Objects know their age in whole seconds; a result must not seem older than its input.
+        for path in sorted(files, key=lambda path: path.stat().st_mtime):
             inner = path.relative_to(source).as_posix() if path != source else ""
             self.write("/".join(filter(None, (key, inner))), path.read_bytes())
 
