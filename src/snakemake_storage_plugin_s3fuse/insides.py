@@ -7,7 +7,8 @@ rule knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ from s3fuse.rundir import claim_ownership
 
 T = TypeVar("T")
 
+#: Paths for which the rules that write them are remembered.
+MOST_REMEMBERED = 100_000
+
 
 class Insides:
     """The running workflow, as far as it is known yet."""
@@ -28,6 +32,8 @@ class Insides:
         self.workflow: Any = None
         self._inputs_by_output: dict[str, set[Any]] = {}
         self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
+        # The rules stay the same once files are asked for.
+        self._matching = lru_cache(MOST_REMEMBERED)(self._find_outputs)
 
     def learn(self, file: Any) -> None:
         """Take note of a file of a rule, which Snakemake ties to each object of a rule."""
@@ -103,7 +109,7 @@ class Insides:
 
         What a job on another node reads was there when it was submitted.
         """
-        return bool(self._outputs_like(path, self._rules_of_this_process()))
+        return bool(self._outputs_like(path, of_this_process=True))
 
     def is_file_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``directory()``."""
@@ -125,19 +131,15 @@ class Insides:
                     patterns.add(file.flags.get(ACCESS_PATTERN))
         return found.get(str(path), set())
 
-    def _rules_of_this_process(self) -> list[Any]:
-        if self.workflow is None:
-            return []
-        allowed = self.workflow.dag_settings.allowed_rules
-        rules = self.workflow.rules
-        return [rule for rule in rules if not allowed or rule.name in allowed]
+    def _outputs_like(self, path: Path, *, of_this_process: bool = False) -> list[Any]:
+        return self._matching(str(path), of_this_process) if self.workflow is not None else []
 
-    def _outputs_like(self, path: Path, rules: Iterable[Any] | None = None) -> list[Any]:
-        if self.workflow is None:
-            return []
+    def _find_outputs(self, path: str, of_this_process: bool) -> list[Any]:
+        allowed = self.workflow.dag_settings.allowed_rules if of_this_process else None
         return [
             output
-            for rule in (self.workflow.rules if rules is None else rules)
+            for rule in self.workflow.rules
+            if not allowed or rule.name in allowed
             for output in rule.output
-            if output.is_storage and output.match(str(path))
+            if output.is_storage and output.match(path)
         ]

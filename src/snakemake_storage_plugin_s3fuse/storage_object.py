@@ -237,10 +237,13 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
                 await self.provider.in_thread(self.remove)
 
     async def _answer(self, ask: Callable[[], T]) -> T:
-        """Answer at once from what is known while planning; later, beside other questions."""
+        """Answer at once from what is known; what S3 is asked, beside other questions."""
         if self._is_planning:
             return ask()
         self.provider.heed_sigterm()
+        # Snakemake asks for the sizes of all that is ready before it starts each job.
+        if self._remembered() is not None:
+            return ask()
         return await self.provider.in_thread(ask)
 
     # Where the answers come from.
@@ -324,19 +327,34 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     def _info(self) -> ObjectInfo | None:
         if self.url.is_folder:
             return None
-        known, snapshot = self.provider.known, self.provider.snapshot
-        if self.url in known:
-            return known[self.url]
+        if self.url in self.provider.known:
+            return self.provider.known[self.url]
         if self._is_planning:
-            return snapshot.object(self.url)
-        insides = self.provider.insides
-        if not insides.may_change(self.local_path()):
-            return snapshot.look(self.url)
-        # Nobody writes it but the jobs of this run; where those run, this process
-        # knows of all that they have published.
-        if insides.runs_here and snapshot.has_listed(self.url.parent):
-            return snapshot.remembered(self.url)
+            return self.provider.snapshot.object(self.url)
+        if not self.provider.insides.may_change(self.local_path()):
+            return self.provider.snapshot.look(self.url)
+        if self._is_told_of_changes:
+            return self.provider.snapshot.remembered(self.url)
         return self.provider.store.head(self.url)
+
+    def _remembered(self) -> ObjectInfo | None:
+        """What `_info` says where it asks nobody."""
+        if self.url.is_folder or self.url in self.provider.superseded:
+            return None
+        if self.url in self.provider.known:
+            return self.provider.known[self.url]
+        if self._is_told_of_changes or not self.provider.insides.may_change(self.local_path()):
+            return self.provider.snapshot.remembered(self.url)
+        return None
+
+    @property
+    def _is_told_of_changes(self) -> bool:
+        """Whether only jobs of this process write below this folder, which was listed before them.
+
+        Where they run, this process knows of all that they have published.
+        """
+        provider = self.provider
+        return provider.insides.runs_here and provider.snapshot.has_listed(self.url.parent)
 
     def _has_objects(self) -> bool:
         if self._is_planning:
