@@ -240,6 +240,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         """Answer at once from what is known; what S3 is asked, beside other questions."""
         if self._is_planning:
             return ask()
+        self.provider.insides.import_ahead()
         self.provider.heed_sigterm()
         # Snakemake asks for the sizes of all that is ready before it starts each job.
         if self._remembered() is not None:
