@@ -7,12 +7,15 @@ QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
 
-.PHONY: demo test test-slow test-slurm lint format docs faults bench bench-quick scaling system clean
+.PHONY: install demo test test-slow test-slurm lint format docs site faults bench bench-quick scaling system clean
+
+install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py $(CONFIG)
 
 test: $(VENV)/test.done system lint ## all checks and tests
+	@tools/system_packages.sh tests
 	@$(BIN)/python -m pytest -m "not slow and not slurm"
 
 test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
@@ -35,6 +38,9 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
 
+site: $(VENV)/test.done system ## the documentation, into build/site; a broken link ends it
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky -b html docs build/site
+
 faults: $(VENV)/test.done system ## break 350 runs, and count what is lost (40 minutes)
 	@PYTHONPATH=tools $(BIN)/python -m reliability
 
@@ -48,7 +54,7 @@ scaling: $(VENV)/bench.done system ## how cost grows with jobs, objects and byte
 	@PYTHONPATH=tools $(BIN)/python -m bench.scaling
 
 docs: $(VENV)/test.done ## write the parts of the documentation that come from the code
-	@$(BIN)/python tools/settings_reference.py
+	@$(BIN)/python tools/reference.py
 	@$(BIN)/python -m pytest -q tests/formats --write-pages
 
 system: ## s3fs from the distribution, where it is missing

@@ -196,3 +196,21 @@ def snakemake_command(*arguments: str | Path) -> list[str]:
 
 def output_of(run: subprocess.CompletedProcess[str]) -> str:
     return run.stdout + run.stderr
+
+
+_WITHOUT_DEVICE = """\
+set -e
+mkdir dev
+mount -t tmpfs none dev
+for name in null zero full random urandom; do
+    touch dev/$name
+    mount --bind /dev/$name dev/$name
+done
+mkdir dev/shm
+ln -s /proc/self/fd dev/fd
+mount --rbind dev /dev
+test ! -e /dev/fuse
+exec "$@"
+"""
+#: Runs a command where the device of FUSE is not there, as in most containers; as root.
+WITHOUT_DEVICE = ["unshare", "--mount", "bash", "-c", _WITHOUT_DEVICE, "bash"]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install from the distribution what is missing, where we may; otherwise say what
 # to type. Without arguments s3fs-fuse, without which everything works by copying;
-# with "slurm", what the tests need for a cluster; with "browser", a browser for them.
+# with "slurm", what the tests need for a cluster; with "browser", a browser for them;
+# with "tests", shells whose completion is tried, and a clock that is wrong on order.
 set -eu
 
 run=()
@@ -42,6 +43,13 @@ if [ "${1:-}" = browser ]; then
     command -v chromium >/dev/null && exit 0
     install "chromium" && exit 0
     echo "The tests of the report need a browser: sudo apt install chromium" >&2
+    exit 1
+fi
+
+if [ "${1:-}" = tests ]; then
+    command -v faketime >/dev/null && command -v zsh >/dev/null && command -v fish >/dev/null && exit 0
+    install "faketime zsh fish" && exit 0
+    echo "Some tests need: sudo apt install faketime zsh fish" >&2
     exit 1
 fi
 

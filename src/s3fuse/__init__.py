@@ -9,10 +9,11 @@ the S3 API (`s3fuse.store`); bytes come through read-only mounts
 
 from s3fuse.connection import Connection
 from s3fuse.errors import S3FuseError
+from s3fuse.interactive import mounted
 from s3fuse.mounts import Mounts
 from s3fuse.store import Store
 from s3fuse.urls import S3Url
 
-__all__ = ["Connection", "Mounts", "S3FuseError", "S3Url", "Store", "__version__"]
+__all__ = ["Connection", "Mounts", "S3FuseError", "S3Url", "Store", "__version__", "mounted"]
 
 __version__ = "0.1.0"

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from s3fuse import __version__
 from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.daemon import MountOptions
+from s3fuse.doctor import Doctor, State
 from s3fuse.errors import QueryError, S3FuseError
 from s3fuse.journal import Journal
-from s3fuse.mounts import Mounts
+from s3fuse.mounts import NO_LINKS, Mounts
+from s3fuse.record import Mount, mounts_of_node
 from s3fuse.rundir import default_mount_root
 from s3fuse.server import serving
 from s3fuse.store import Store
-from s3fuse.teardown import sweep
-from s3fuse.urls import S3Url
+from s3fuse.teardown import sweep, unmount_all
+from s3fuse.unsent import unsent
+from s3fuse.urls import SCHEME, S3Url
 
-#: Links are made by Snakemake; the command itself makes none.
-NO_LINKS = Path("/nonexistent")
+COLOURS = {State.OK: "green", State.NOTE: "yellow", State.FAILED: "red", State.SKIPPED: "blue"}
+SHELLS = ("bash", "zsh", "fish")
 
 
 class Commands(click.Group):
@@ -40,13 +50,208 @@ class Commands(click.Group):
             ctx.exit(error.exit_code)
 
 
+class Echo(logging.Handler):
+    """Prints what the library says, above the line that shows progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        click.echo(self.format(record), err=True)
+
+
 @click.group(cls=Commands)
 @click.version_option(__version__)
 def main() -> None:
     """Mount S3 buckets on this node, see what is mounted, and serve a folder as S3."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[Echo()])
     for noisy in ("botocore", "aiobotocore", "fsspec", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show on a terminal what is waited for, and for how long."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(stderr=True)
+    is_seen = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not is_seen) as progress:
+        progress.add_task(text, total=None)
+        yield
+
+
+def connecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say where the store is, as a `connection`."""
+
+    @click.option(
+        "--endpoint-url",
+        envvar=f"{ENVIRONMENT_PREFIX}ENDPOINT_URL",
+        show_envvar=True,
+        help="URL of the store.  [default: what the AWS configuration says, or AWS]",
+    )
+    @click.option(
+        "--region",
+        envvar=f"{ENVIRONMENT_PREFIX}REGION",
+        show_envvar=True,
+        help="Region of the buckets.",
+    )
+    @click.option(
+        "--profile",
+        envvar="AWS_PROFILE",
+        show_envvar=True,
+        help="Named profile of the AWS configuration files.",
+    )
+    @click.option("--anonymous", is_flag=True, help="Ask without a signature, for public data.")
+    @wraps(command)
+    def wrapped(
+        *args: Any,
+        endpoint_url: str | None,
+        region: str | None,
+        profile: str | None,
+        anonymous: bool,
+        **kwargs: Any,
+    ) -> None:
+        connection = Connection.from_environment(
+            endpoint_url=endpoint_url, region=region, profile=profile, anonymous=anonymous
+        )
+        command(*args, connection=connection, **kwargs)
+
+    return wrapped
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@connecting
+@click.argument("url", metavar="[S3://BUCKET[/FOLDER/]]", required=False)
+def doctor(url: str | None, as_json: bool, connection: Connection) -> None:
+    """See what this machine can do with S3, and what keeps it from more.
+
+    With a bucket, try to list, read, write and mount it; no object is made.
+    The exit status is 1 if a check failed.
+    """
+    found = []
+    with waiting("Looking"):
+        for finding in Doctor(connection, S3Url.parse_folder(url) if url else None).findings():
+            found.append(finding)
+            if not as_json:
+                state = click.style(f"{finding.state.value:8}", fg=COLOURS[finding.state])
+                click.echo(f"{state} {finding.check:12} {finding.text}")
+    if as_json:
+        rows = [{"check": f.check, "state": f.state.value, "text": f.text} for f in found]
+        click.echo(json.dumps(rows, indent=1))
+    sys.exit(any(finding.state is State.FAILED for finding in found))
+
+
+@main.command()
+@click.option("--read-write", is_flag=True, help="Let programs write through the mount.")
+@connecting
+@click.argument("url", metavar="S3://BUCKET[/FOLDER/]")
+def mount(url: str, read_write: bool, connection: Connection) -> None:
+    """Mount a bucket for this directory, read-only, and print where.
+
+    It stays mounted until `s3fuse unmount`.
+    """
+    folder = S3Url.parse_folder(url)
+    with waiting(f"Mounting s3://{folder.bucket}"):
+        Store(connection).check(folder.bucket)
+        mounts = Mounts(NO_LINKS)
+        made = mounts.mount(folder.bucket, connection, MountOptions(read_write), keep=True)
+    click.echo(made.point / folder.key)
+
+
+def _mounted(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    urls = {f"s3://{each.bucket}" for each in Mounts(NO_LINKS).all()}
+    return [CompletionItem(url) for url in sorted(urls) if url.startswith(incomplete)]
+
+
+def _chosen(target: str | None) -> list[Mount]:
+    """The mounts of this directory, those of a bucket, or the one that a path leads to."""
+    here = Mounts(NO_LINKS).all()
+    if target is None:
+        return here
+    if target.startswith(SCHEME):
+        bucket = S3Url.parse(target).bucket
+        return [each for each in here if each.bucket == bucket]
+    path = Path(target).absolute()
+    found = [
+        each for each in mounts_of_node(default_mount_root()) if path.is_relative_to(each.point)
+    ]
+    if not found:
+        raise QueryError(
+            f"{target!r} is neither s3://BUCKET nor in a mount; `s3fuse status --all` lists them."
+        )
+    return found
+
+
+@main.command()
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait if in use.")
+@connecting
+@click.argument(
+    "target",
+    metavar="[S3://BUCKET | MOUNT_POINT]",
+    required=False,
+    shell_complete=_mounted,
+)
+def unmount(target: str | None, timeout: float, connection: Connection) -> None:
+    """Unmount one bucket, or all that are mounted for this directory.
+
+    Waits for whoever has a file open. What was written through a mount is in
+    the bucket afterwards, or the command fails and says what is not.
+    """
+    found = _chosen(target)
+    if not found:
+        click.echo(
+            "Nothing is mounted for this directory; `s3fuse status --all` lists other mounts.",
+            err=True,
+        )
+    with waiting(f"Unmounting {', '.join(sorted({f's3://{each.bucket}' for each in found}))}"):
+        unmount_all(found, timeout, connection)
+
+
+@main.command()
+@connecting
+def clean(connection: Connection) -> None:
+    """Take down what processes that are gone have left on this node, mounted or half uploaded."""
+    root = default_mount_root()
+    with waiting("Cleaning up"):
+        taken = sweep(root)
+        journal = Journal(root)
+        aborted = journal.abort_abandoned(Store(connection)) if journal.has_notes else 0
+    click.echo(f"Removed {taken} mounts and the parts of {aborted} uploads.", err=True)
+
+
+@main.command()
+@click.option("--all", "everywhere", is_flag=True, help="Of all directories.")
+@click.option("--json", "as_json", is_flag=True, help="Print the mounts as JSON.")
+def status(everywhere: bool, as_json: bool) -> None:
+    """List what is mounted for this directory."""
+    root = default_mount_root()
+    found = mounts_of_node(root) if everywhere else Mounts(NO_LINKS).all()
+    rows = [
+        {
+            "url": f"s3://{each.bucket}",
+            "mode": "read-write" if each.read_write else "read-only",
+            "state": _state(each),
+            "mount_point": str(each.point),
+            "directory": str(each.workdir),
+            "not_uploaded": unsent(each),
+        }
+        for each in found
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    shown = ["url", "mode", "state", "mount_point", *(["directory"] if everywhere else [])]
+    for row in rows:
+        click.echo("\t".join(str(row[name]) for name in shown))
+        if row["not_uploaded"]:
+            click.echo(f"  not uploaded: {', '.join(row['not_uploaded'])}")
+
+
+def _state(each: Mount) -> str:
+    if each.is_healthy:
+        return "healthy"
+    if each.is_mounted:
+        return "s3fs has ended"
+    return "detached" if each.daemon and each.daemon.handle else "unmounted"
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -91,65 +296,18 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _connection() -> Connection:
-    """The connection that the environment of the plugin describes."""
-
-    def value(name: str) -> str | None:
-        return os.environ.get(ENVIRONMENT_PREFIX + name) or None
-
-    return Connection(
-        endpoint_url=value("ENDPOINT_URL"),
-        region=value("REGION"),
-        access_key=value("ACCESS_KEY"),
-        secret_key=value("SECRET_KEY"),
-        token=value("TOKEN"),
-        profile=os.environ.get("AWS_PROFILE"),
-    )
-
-
-def _bucket(url: str) -> str:
-    parsed = S3Url.parse(url)
-    if parsed.key:
-        raise QueryError(f"{url!r} is not a whole bucket; write s3://{parsed.bucket}.")
-    return parsed.bucket
-
-
 @main.command()
-@click.option("--read-write", is_flag=True, help="Let programs write through the mount.")
-@click.argument("url", metavar="S3://BUCKET")
-def mount(url: str, read_write: bool) -> None:
-    """Mount a bucket for this directory, read-only, and print where."""
-    bucket = _bucket(url)
-    connection = _connection()
-    Store(connection).check(bucket)
-    made = Mounts(NO_LINKS).mount(bucket, connection, MountOptions(read_write), keep=True)
-    click.echo(made.point)
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+def completion(shell: str | None) -> None:
+    """Print what lets a shell complete this command.
 
-
-@main.command()
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait if in use.")
-@click.argument("url", metavar="[S3://BUCKET]", required=False)
-def unmount(url: str | None, timeout: float) -> None:
-    """Unmount one bucket, or all that are mounted for this directory."""
-    found = Mounts(NO_LINKS, unmount_timeout=timeout).unmount(_bucket(url) if url else None)
-    if not found:
-        click.echo("Nothing is mounted for this directory.", err=True)
-
-
-@main.command()
-def clean() -> None:
-    """Take down what processes that are gone have left on this node, mounted or half uploaded."""
-    root = default_mount_root()
-    taken = sweep(root)
-    journal = Journal(root)
-    aborted = journal.abort_abandoned(Store(_connection())) if journal.has_notes else 0
-    click.echo(f"Removed {taken} mounts and the parts of {aborted} uploads.", err=True)
-
-
-@main.command()
-def status() -> None:
-    """List what is mounted for this directory."""
-    for each in Mounts(NO_LINKS).all():
-        mode = "read-write" if each.read_write else "read-only"
-        state = "healthy" if each.is_healthy else "mounted" if each.is_mounted else "detached"
-        click.echo(f"s3://{each.bucket}\t{mode}\t{state}\t{each.point}")
+    \b
+    bash:  eval "$(s3fuse completion bash)"       in ~/.bashrc
+    zsh:   eval "$(s3fuse completion zsh)"        in ~/.zshrc
+    fish:  s3fuse completion fish | source        in ~/.config/fish/config.fish
+    """  # noqa: D301
+    name = shell or Path(os.environ.get("SHELL", "")).name
+    found = get_completion_class(name)
+    if found is None:
+        raise QueryError(f"There is no completion for {name!r}; name one of {', '.join(SHELLS)}.")
+    click.echo(found(main, {}, "s3fuse", "_S3FUSE_COMPLETE").source())

@@ -121,6 +121,25 @@ class Connection:
         if self.retries < 1:
             raise SettingsError(f"retries is {self.retries}; it must be at least 1.")
 
+    @classmethod
+    def from_environment(cls, **given: Any) -> Connection:
+        """The connection that the variables of the plugin and of AWS describe.
+
+        Parameters
+        ----------
+        **given
+            Attributes of a connection that go before the environment; those that
+            are None or False do not.
+        """
+        names = ("endpoint_url", "region", "access_key", "secret_key", "token")
+        found: dict[str, Any] = {
+            name: os.environ.get(ENVIRONMENT_PREFIX + name.upper()) or None for name in names
+        }
+        found["profile"] = os.environ.get("AWS_PROFILE")
+        found |= {name: value for name, value in given.items() if value}
+        found["endpoint_url"] = found["endpoint_url"] or configured_endpoint(found["profile"])
+        return cls(**found)
+
     @property
     def place(self) -> str:
         """The store, as it is called in messages."""
@@ -131,6 +150,16 @@ class Connection:
         """A digest that tells two connections apart and gives nothing away."""
         parts = (self.endpoint_url, self.region, self.access_key, self.profile, self.anonymous)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    @property
+    def origin(self) -> str:
+        """Where the credentials are taken from, for messages."""
+        if self.anonymous:
+            return "none, access is anonymous"
+        if self.access_key:
+            return "from the settings of the plugin"
+        found = _session(self.profile).get_credentials()
+        return f"by the AWS provider chain: {found.method}" if found else "none"
 
     def filesystem(self) -> S3FileSystem:
         """Open the control plane: fsspec's s3fs, with no cache of its own."""
@@ -199,8 +228,37 @@ class Connection:
         except (botocore.exceptions.BotoCoreError, RuntimeError) as error:
             raise CredentialsError(f"No credentials for {self.place}: {error}.") from error
         if found is None:
-            raise CredentialsError(no_credentials(self.place))
+            raise no_credentials(self.place)
         return found
+
+
+def configured_endpoint(profile: str | None = None) -> str | None:
+    """The endpoint that the environment or the configuration files of AWS name for S3.
+
+    The Python client heeds it by itself, and s3fs-fuse does not.  Rules:
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+
+    Parameters
+    ----------
+    profile : str, optional
+        Named profile of the configuration files.
+    """
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if value := os.environ.get(name):
+            return value
+    import botocore.exceptions
+
+    session = _session(profile)
+    try:
+        settings = session.get_scoped_config()
+        services = session.full_config.get("services", {}).get(settings.get("services"), {})
+    except botocore.exceptions.BotoCoreError:
+        # Said in a sentence when credentials are looked up in the same files.
+        return None
+    found: str | None = services.get("s3", {}).get("endpoint_url") or settings.get("endpoint_url")
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -262,9 +320,9 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, botocore.exceptions.ConnectionError)
 
 
-def no_credentials(place: str) -> str:
-    """Say that none of the usual places has credentials."""
-    return (
+def no_credentials(place: str) -> CredentialsError:
+    """The error that none of the usual places has credentials."""
+    return CredentialsError(
         f"No credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
         "name a profile of your AWS configuration, or ask for anonymous access."
     )

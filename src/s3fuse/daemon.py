@@ -82,11 +82,21 @@ def require() -> None:
     MountUnavailable
         If s3fs, fusermount or the FUSE device is missing.
     """
+    require_program()
+    require_fuse()
+
+
+def require_program() -> None:
+    """Make sure that the command s3fs is there."""
     if not shutil.which("s3fs"):
         raise MountUnavailable(
             "the command s3fs is missing (apt install s3fs, "
             "or conda install -c conda-forge s3fs-fuse)"
         )
+
+
+def require_fuse() -> None:
+    """Make sure that this user may mount and unmount."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise MountUnavailable("/dev/fuse is missing or may not be used, as in most containers")
     unmount_command(Path("/"))
@@ -138,6 +148,9 @@ def command(
         # UploadPartCopy is missing in some stores, where s3fs 1.90 then crashes.
         "nomixupload",
     ]
+    if options.read_write:
+        # The store refuses what was damaged on its way.
+        values.append("enable_content_md5")
     if version() >= (1, 92):
         values.append("compat_dir")
     if connection.endpoint_url:

@@ -76,5 +76,9 @@ class MountBusy(S3FuseError):
     """Processes still use the mount, so it cannot be taken down."""
 
 
+class NotUploaded(S3FuseError):
+    """Files written through a mount are not in its bucket; they are kept on this node."""
+
+
 class ServerError(S3FuseError):
     """The embedded S3 server did not start."""

@@ -8,18 +8,15 @@ from pathlib import Path
 import psutil
 
 
-def holders(mount_point: Path) -> list[psutil.Process]:
-    """Find the processes with a file open, mapped or as working directory in a mount.
+def holders(*places: Path) -> list[psutil.Process]:
+    """Find the processes with a file open, mapped or as working directory in any of some places.
 
     Only links of ``/proc`` are read: a ``stat`` of a path in the mount, which
     ``psutil.Process.open_files`` does, would hang when the daemon does.
     Processes of other users are seen by root alone.
     """
-    found = []
-    for process in psutil.process_iter():
-        if process.pid != os.getpid() and _holds(process.pid, str(mount_point)):
-            found.append(process)
-    return found
+    wanted = [str(place) for place in places]
+    return [process for process in psutil.process_iter() if _holds(process.pid, wanted)]
 
 
 def describe(processes: list[psutil.Process]) -> str:
@@ -27,7 +24,8 @@ def describe(processes: list[psutil.Process]) -> str:
     names = []
     for process in processes[:5]:
         try:
-            names.append(f"{process.name()} (pid {process.pid})")
+            is_this = process.pid == os.getpid()
+            names.append(f"{'this ' if is_this else ''}{process.name()} (pid {process.pid})")
         except psutil.NoSuchProcess:
             continue
     if len(processes) > 5:
@@ -35,7 +33,7 @@ def describe(processes: list[psutil.Process]) -> str:
     return ", ".join(names) or "a process that cannot be seen from here"
 
 
-def _holds(pid: int, mount_point: str) -> bool:
+def _holds(pid: int, places: list[str]) -> bool:
     process = Path("/proc") / str(pid)
     links = [process / "cwd", process / "root", process / "exe"]
     for directory in ("fd", "map_files"):
@@ -48,6 +46,6 @@ def _holds(pid: int, mount_point: str) -> bool:
             target = os.readlink(link)
         except OSError:
             continue
-        if target == mount_point or target.startswith(f"{mount_point}/"):
+        if any(target == place or target.startswith(f"{place}/") for place in places):
             return True
     return False

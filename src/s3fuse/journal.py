@@ -97,18 +97,29 @@ class Journal:
         """Whether any upload is noted."""
         return any(self.root.glob(f"{UPLOADS}/*.json"))
 
+    @property
+    def abandoned(self) -> int:
+        """How many uploads processes that are gone have left."""
+        return sum(is_left(content) for _, content in self._notes())
+
     def abort_abandoned(self, store: Store) -> int:
         """Abort what processes that are gone have left, as far as `store` may; say how many."""
         aborted = 0
-        for entry in self.root.glob(f"{UPLOADS}/*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads(entry.read_text())
-                is_ours = content["identity"] == store.connection.identity
-                if is_ours and is_left(content):
+        for entry, content in self._notes():
+            with contextlib.suppress(OSError):
+                if content["identity"] == store.connection.identity and is_left(content):
                     self._abort(store, content)
                     entry.unlink(missing_ok=True)
                     aborted += 1
         return aborted
+
+    def _notes(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for entry in self.root.glob(f"{UPLOADS}/*.json"):
+            # One that is removed meanwhile, or that nobody of us has written.
+            with contextlib.suppress(OSError, ValueError):
+                content = json.loads(entry.read_text())
+                if {"bucket", "key", "upload", "since", "identity"} <= content.keys():
+                    yield entry, content
 
     def _abort(self, store: Store, content: dict[str, Any]) -> None:
         url = S3Url(content["bucket"], content["key"])

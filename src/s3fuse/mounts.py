@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +23,7 @@ import tenacity
 from s3fuse import daemon
 from s3fuse.connection import Connection
 from s3fuse.daemon import MountOptions
-from s3fuse.errors import MountBusy, MountError, S3FuseError
+from s3fuse.errors import MountError
 from s3fuse.keeper import Keeper
 from s3fuse.links import links_into, move_links
 from s3fuse.record import Mount, mounts_below
@@ -35,11 +37,14 @@ from s3fuse.rundir import (
     scope,
     secure_directory,
 )
-from s3fuse.teardown import discard, fusermount, remove_empty_scope, unmount
+from s3fuse.teardown import discard, fusermount, remove_empty_scope, unmount, unmount_all
+from s3fuse.users import is_used, using
 
 # Snakemake prints messages as they are, so they are complete, without arguments.
 log = logging.getLogger("s3fuse")
 
+#: For mounts into which no links are made.
+NO_LINKS = Path("/nonexistent")
 #: Seconds within which a new mount must answer.
 READY_TIMEOUT = 30.0
 #: How often a bucket is mounted again in one run because its daemon has ended.
@@ -91,6 +96,7 @@ class Mounts:
         probe: str = "",
         fresh: bool = False,
         keep: bool = False,
+        users: ExitStack | None = None,
     ) -> Mount:
         """Mount a bucket, or find it mounted already.
 
@@ -108,6 +114,8 @@ class Mounts:
             Do not use a mount that is there: it knows an object as it was.
         keep : bool
             Leave it mounted when this process ends.
+        users : ExitStack, optional
+            Use one that others of this scope use, too, until the stack is closed.
 
         Raises
         ------
@@ -124,23 +132,63 @@ class Mounts:
         # Threads of one process share the file lock, hence both.
         with self._lock, locked(directory):
             wanted = (bucket, _identity(connection, options), keys)
-            found = () if fresh else self.all()
-            for mount in found:
-                if (mount.bucket, mount.identity, mount.keys) == wanted and mount.is_healthy:
+            for mount in () if fresh else self.all():
+                # What a run has mounted goes with it, and a shared one with its users.
+                may_share = mount.owner is None if users else not mount.shared
+                known = (mount.bucket, mount.identity, mount.keys)
+                if known == wanted and may_share and mount.is_healthy:
                     break
             else:
+                owner = None if keep or users else current_owner()
                 try:
-                    mount = self._start(bucket, connection, options, probe, keep)
+                    mount = self._start(bucket, connection, options, probe, owner, bool(users))
                 finally:
                     remove_empty_scope(directory)
-        if not keep:
+            if users:
+                users.enter_context(using(mount.users_file))
+        if not keep and not users:
             with self._lock:
                 self._ways[_identity(connection, options)] = (connection, options)
                 self._keeper = self._keeper or Keeper(self.renew)
         return mount
 
+    @contextmanager
+    def shared(
+        self, bucket: str, connection: Connection, options: MountOptions | None = None
+    ) -> Iterator[Mount]:
+        """Use a mount while the context lasts; whoever of its users leaves last unmounts it.
+
+        Raises
+        ------
+        MountBusy
+            If a file in it is still open at the deadline and it may be written through.
+        """
+        with ExitStack() as users:
+            mount = self.mount(bucket, connection, options, users=users)
+            try:
+                yield mount
+            finally:
+                users.close()
+                self._leave(mount, connection)
+
+    def _leave(self, mount: Mount, connection: Connection) -> None:
+        if not mount.shared:
+            return
+        with self._lock, locked(self.scope_directory):
+            try:
+                if mount.directory.exists() and not is_used(mount.users_file):
+                    unmount(mount, self.unmount_timeout, connection)
+            finally:
+                remove_empty_scope(self.scope_directory)
+
     def _start(
-        self, bucket: str, connection: Connection, options: MountOptions, probe: str, keep: bool
+        self,
+        bucket: str,
+        connection: Connection,
+        options: MountOptions,
+        probe: str,
+        owner: Process | None,
+        shared: bool,
     ) -> Mount:
         credentials = connection.credentials()
         directory = Path(tempfile.mkdtemp(prefix=f"{bucket}-", dir=self.scope_directory))
@@ -154,8 +202,10 @@ class Mounts:
             keys=credentials.digest,
             read_write=options.read_write,
             links=self.links,
+            workdir=self.workdir,
             node=Node.here(),
-            owner=None if keep else current_owner(),
+            owner=owner,
+            shared=shared,
         )
         mount.save()
         mount.point.mkdir()
@@ -235,8 +285,17 @@ class Mounts:
         if current_owner().pid == os.getpid():
             self._unmount(self._own())
 
-    def unmount(self, bucket: str | None = None) -> list[Mount]:
+    def unmount(
+        self, bucket: str | None = None, connection: Connection | None = None
+    ) -> list[Mount]:
         """Unmount all of this scope, or one bucket, whoever it belongs to.
+
+        Parameters
+        ----------
+        bucket : str, optional
+            All if left out.
+        connection : Connection, optional
+            How to reach the buckets, to upload what s3fs could not.
 
         Returns
         -------
@@ -247,29 +306,21 @@ class Mounts:
         ------
         MountBusy
             If a read-write mount is still in use at the deadline.
+        NotUploaded
+            If something that was written is not in its bucket.
         """
         found = [mount for mount in self.all() if bucket in (None, mount.bucket)]
-        self._unmount(found)
+        self._unmount(found, connection)
         return found
 
     def all(self) -> list[Mount]:
         """The mounts of this scope."""
         return list(mounts_below(self.scope_directory))
 
-    def _unmount(self, found: list[Mount]) -> None:
-        if not found:
-            return
-        errors = []
-        with self._lock, locked(self.scope_directory):
-            for mount in found:
-                self.moved += mount.cached_bytes
-                try:
-                    unmount(mount, self.unmount_timeout)
-                except S3FuseError as error:
-                    errors.append(str(error))
-            remove_empty_scope(self.scope_directory)
-        if errors:
-            raise MountBusy(" ".join(errors))
+    def _unmount(self, found: list[Mount], connection: Connection | None = None) -> None:
+        with self._lock:
+            self.moved += sum(mount.cached_bytes for mount in found)
+            unmount_all(found, self.unmount_timeout, connection)
 
     def _own(self) -> list[Mount]:
         owner = current_owner()

@@ -12,12 +12,31 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from s3fuse.record import Mount
 
 #: First byte, and the one behind the last.
 Span = tuple[int, int]
+
+
+class Page(NamedTuple):
+    """A part of a file.
+
+    Attributes
+    ----------
+    start, length : int
+        Bytes.
+    is_there : bool
+        Whether the cache has it.
+    is_modified : bool
+        Whether the bucket does not have it yet.
+    """
+
+    start: int
+    length: int
+    is_there: bool
+    is_modified: bool
 
 
 def content_file(mount: Mount, key: str) -> Path:
@@ -28,6 +47,19 @@ def content_file(mount: Mount, key: str) -> Path:
 def list_file(mount: Mount, key: str) -> Path:
     """Where the list of its pages is kept."""
     return mount.cache / f".{mount.bucket}.stat" / key
+
+
+def pages(path: Path) -> list[Page]:
+    """Read the list of a file."""
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return _parsed(file.read())
+
+
+def _parsed(text: str) -> list[Page]:
+    rows = [[int(number) for number in line.split(":")] for line in text.splitlines()[1:]]
+    # Before 1.86 there was no mark of what is modified.
+    return [Page(row[0], row[1], bool(row[2]), any(row[3:])) for row in rows]
 
 
 def listed(inode: int, size: int, spans: Iterable[Span]) -> str:
@@ -60,8 +92,7 @@ def update(path: Path, inode: int, size: int, more: Iterable[Span]) -> None:
         text = file.read()
         if not text.startswith(f"{inode}:{size}\n"):
             raise ValueError(f"{path} is not about the file {inode} of {size} bytes")
-        rows = [[int(number) for number in line.split(":")] for line in text.splitlines()[1:]]
-        before = joined((start, start + length) for start, length, there, *_ in rows if there)
+        before = joined((p.start, p.start + p.length) for p in _parsed(text) if p.is_there)
         if after := [span for span in more if not covers(before, span)]:
             file.seek(0)
             file.truncate()

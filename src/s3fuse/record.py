@@ -6,6 +6,7 @@ Every mount has a directory of its own below the run-time directory::
     <mount_root>/<scope>/<bucket>-<random>/mount        the mount point
                                            record.json  what it is, and whose
                                            s3fs.log     what the daemon said
+                                           users        locked by those who share it
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from s3fuse.rundir import Node, Process
+from s3fuse.users import is_used
 
 RECORD = "record.json"
 
@@ -43,10 +45,14 @@ class Mount:
         Whether programs may write through it.
     links : Path
         Symbolic links into the mount lie below this directory.
+    workdir : Path
+        The working directory for which it was made.
     node : Node
         Where it is.
     owner : Process, optional
         Whose it is; a mount without an owner stays until it is unmounted.
+    shared : bool
+        Whether it belongs to all who hold its lock of users, and goes with the last.
     daemon : Process, optional
         The s3fs process.
     """
@@ -58,8 +64,10 @@ class Mount:
     keys: str
     read_write: bool
     links: Path
+    workdir: Path
     node: Node
     owner: Process | None
+    shared: bool = False
     daemon: Process | None = None
 
     @property
@@ -81,6 +89,11 @@ class Mount:
     def log_file(self) -> Path:
         """What the daemon said."""
         return self.directory / "s3fs.log"
+
+    @property
+    def users_file(self) -> Path:
+        """What those who share it hold the lock of; see `s3fuse.users`."""
+        return self.directory / "users"
 
     @property
     def cached_bytes(self) -> int:
@@ -111,7 +124,9 @@ class Mount:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether its owner, or without one its daemon, is known to have ended."""
+        """Whether its owner, its users, or without either its daemon, are known to have ended."""
+        if self.shared and not self.node.is_elsewhere:
+            return not is_used(self.users_file)
         process = self.owner or self.daemon
         if process is None:
             return not self.node.is_elsewhere
@@ -131,7 +146,7 @@ class Mount:
             values["node"] = Node(**values["node"])
             for name in ("owner", "daemon"):
                 values[name] = Process(**values[name]) if values[name] else None
-            for name in ("directory", "cache", "links"):
+            for name in ("directory", "cache", "links", "workdir"):
                 values[name] = Path(values[name])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError):
@@ -144,3 +159,9 @@ def mounts_below(directory: Path) -> Iterator[Mount]:
         mount = Mount.load(record.parent)
         if mount and not mount.node.is_elsewhere:
             yield mount
+
+
+def mounts_of_node(root: Path) -> Iterator[Mount]:
+    """The recorded mounts of all scopes, as far as they are on this node."""
+    for scope in sorted(root.iterdir()) if root.is_dir() else ():
+        yield from mounts_below(scope)

@@ -392,7 +392,7 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             f"{place} keeps answering {code} when asked to {action} {url}; try again later."
         )
     if isinstance(origin, boto.NoCredentialsError | boto.PartialCredentialsError):
-        return CredentialsError(no_credentials(f"s3://{url.bucket}"))
+        return no_credentials(f"s3://{url.bucket}")
     if isinstance(origin, boto.ProfileNotFound):
         return CredentialsError(
             f"The AWS profile {connection.profile!r} does not exist, so s3://{url.bucket} cannot "

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import psutil
 import tenacity
 
 from s3fuse import daemon
-from s3fuse.errors import MountBusy
+from s3fuse.connection import Connection
+from s3fuse.errors import MountBusy, S3FuseError
 from s3fuse.holders import describe, holders
 from s3fuse.links import remove_links
 from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
 from s3fuse.rundir import LOCK, SCRATCH, UPLOADS, locked, secure_directory
 from s3fuse.scratch import remove_abandoned
+from s3fuse.unsent import not_uploaded, send, unsent
+from s3fuse.users import is_used
 
 log = logging.getLogger("s3fuse")
 
@@ -27,16 +31,29 @@ log = logging.getLogger("s3fuse")
 DAEMON_TIMEOUT = 10.0
 
 
-def unmount(mount: Mount, timeout: float) -> None:
+def unmount(mount: Mount, timeout: float, connection: Connection | None = None) -> None:
     """Take a mount down; wait for those who use it, with growing pauses.
 
     A read-only mount that is still busy at the deadline is detached: nothing
-    is lost by it.  A read-write mount stays, for data may be in flight.
+    is lost by it.  A read-write mount stays, for data may be in flight, and so
+    does one that a program of somebody shares.  What has been written and s3fs
+    could not upload is uploaded here.
+
+    Parameters
+    ----------
+    mount : Mount
+        What to take down.
+    timeout : float
+        Seconds.
+    connection : Connection, optional
+        How to reach the bucket.
 
     Raises
     ------
     MountBusy
-        If a read-write mount is still busy at the deadline.
+        If a read-write mount, or one with users, is still busy at the deadline.
+    NotUploaded
+        If something is not in the bucket; it is kept, and so is the record of the mount.
     """
     if not mount.is_mounted and mount.daemon and mount.daemon.handle:
         # Detached while in use: the daemon ends when its last user does.
@@ -51,11 +68,11 @@ def unmount(mount: Mount, timeout: float) -> None:
             reraise=True,
         )
         try:
-            retrying(fusermount, mount)
+            retrying(_unmount_unused, mount)
         except MountBusy:
-            if mount.read_write:
+            if mount.read_write or is_used(mount.users_file):
                 raise
-            users = describe(holders(mount.point))
+            users = _users(mount)
             fusermount(mount, lazy=True)
             log.warning(
                 f"s3://{mount.bucket} was still in use by {users} after {timeout:.0f} s. It is "
@@ -64,22 +81,58 @@ def unmount(mount: Mount, timeout: float) -> None:
             )
             remove_links(mount.places, mount.links)
             return
-    _wait_for_daemon(mount)
+    _wait_for_daemon(mount, timeout)
+    if unsent(mount):
+        send(mount, connection)
     discard(mount)
     log.info(f"Unmounted s3://{mount.bucket}.")
+
+
+def unmount_all(
+    mounts: Iterable[Mount], timeout: float, connection: Connection | None = None
+) -> None:
+    """Take mounts of any scopes down, each as far as that is possible.
+
+    Raises
+    ------
+    MountBusy, NotUploaded
+        What kept the first that could not be taken down, and the others, too.
+    """
+    errors: list[S3FuseError] = []
+    for mount in mounts:
+        with locked(mount.directory.parent):
+            try:
+                unmount(mount, timeout, connection)
+            except S3FuseError as error:
+                errors.append(error)
+            remove_empty_scope(mount.directory.parent)
+    if errors:
+        raise type(errors[0])(" ".join(map(str, errors)))
 
 
 def fusermount(mount: Mount, lazy: bool = False) -> None:
     """Unmount once; `lazy` detaches what is in use."""
     command = daemon.unmount_command(mount.point, lazy=lazy)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode == 0 or not mount.is_mounted:
-        return
-    raise MountBusy(
+    if result.returncode != 0 and mount.is_mounted:
+        raise _busy(mount)
+
+
+def _unmount_unused(mount: Mount) -> None:
+    if is_used(mount.users_file):
+        raise _busy(mount)
+    fusermount(mount)
+
+
+def _busy(mount: Mount) -> MountBusy:
+    return MountBusy(
         f"s3://{mount.bucket} cannot be unmounted from {mount.point}: it is in use by "
-        f"{describe(holders(mount.point))}. End it, then run: "
-        f"{' '.join(daemon.unmount_command(mount.point))}"
+        f"{_users(mount)}. End it, then run: {' '.join(daemon.unmount_command(mount.point))}"
     )
+
+
+def _users(mount: Mount) -> str:
+    return describe(holders(mount.point, mount.users_file))
 
 
 def _tell_once(mount: Mount, timeout: float) -> Any:
@@ -87,21 +140,21 @@ def _tell_once(mount: Mount, timeout: float) -> Any:
         # Not at the first try: a process that just ended may need a moment.
         if state.attempt_number == 3:
             log.warning(
-                f"s3://{mount.bucket} is still in use by {describe(holders(mount.point))}; "
+                f"s3://{mount.bucket} is still in use by {_users(mount)}; "
                 f"trying to unmount it for up to {timeout:.0f} s."
             )
 
     return tell
 
 
-def _wait_for_daemon(mount: Mount) -> None:
+def _wait_for_daemon(mount: Mount, timeout: float = 0.0) -> None:
     process = mount.daemon.handle if mount.daemon else None
     if process is None:
         daemon.forget_ended()
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         try:
-            process.wait(DAEMON_TIMEOUT)
+            process.wait(max(timeout if mount.read_write else 0.0, DAEMON_TIMEOUT))
         except psutil.TimeoutExpired:
             if mount.read_write:
                 raise MountBusy(
@@ -180,6 +233,9 @@ def _take_down_abandoned(mount: Mount) -> bool:
         # Detached while in use: its daemon goes when its users do.
         return False
     _wait_for_daemon(mount)
+    if unsent(mount):
+        log.warning(str(not_uploaded(mount)))
+        return False
     discard(mount)
     log.info(f"Cleaned up s3://{mount.bucket}, left mounted by a process that is gone.")
     return True
@@ -195,7 +251,7 @@ def discard(mount: Mount) -> None:
     with contextlib.suppress(OSError):
         # The last of a scope takes the folder along.
         mount.cache.parent.rmdir()
-    for path in (mount.log_file, mount.directory / RECORD):
+    for path in (mount.log_file, mount.users_file, mount.directory / RECORD):
         path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         mount.directory.rmdir()

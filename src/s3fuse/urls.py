@@ -74,6 +74,22 @@ class S3Url:
         return cls(bucket, key)
 
     @classmethod
+    def parse_folder(cls, text: str) -> S3Url:
+        """Read ``s3://bucket`` or ``s3://bucket/prefix/``.
+
+        Raises
+        ------
+        QueryError
+            If it is neither.
+        """
+        url = cls.parse(text)
+        if not url.is_folder:
+            raise QueryError(
+                f"{redacted(text)!r} is an object; name its folder or bucket, as in {url.parent}."
+            )
+        return url
+
+    @classmethod
     def split(cls, pattern: str) -> S3Url:
         """Take a valid URL, or a pattern of URLs, apart without judging its parts."""
         bucket, _, key = pattern[len(SCHEME) :].partition("/")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Optional
 import humanfriendly
 from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
 
-from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
+from s3fuse.connection import ENVIRONMENT_PREFIX, Connection, configured_endpoint
 from s3fuse.daemon import MountOptions
 from s3fuse.errors import SettingsError
 from s3fuse.placement import Access
@@ -40,7 +40,11 @@ def _as_size(name: str) -> dict[str, Any]:
 class StorageProviderSettings(StorageProviderSettingsBase):
     """Settings of one tagged or untagged ``storage`` block."""
 
-    endpoint_url: Optional[str] = _setting("URL of the store (AWS if left out).", env_var=True)
+    endpoint_url: Optional[str] = _setting(
+        "URL of the store. If left out, what AWS_ENDPOINT_URL or the AWS configuration files say, "
+        "or AWS itself.",
+        env_var=True,
+    )
     region: Optional[str] = _setting("Region of the buckets.", env_var=True)
     access_key: Optional[str] = _setting(
         "Access key. If left out, credentials are looked up where every AWS tool does: "
@@ -101,7 +105,7 @@ class StorageProviderSettings(StorageProviderSettingsBase):
     def connection(self) -> Connection:
         """The part that says where the store is and who asks."""
         return Connection(
-            endpoint_url=self.endpoint_url,
+            endpoint_url=self.endpoint_url or configured_endpoint(self.profile),
             region=self.region,
             access_key=self._secret("access_key"),
             secret_key=self._secret("secret_key"),

@@ -254,7 +254,7 @@ def test_secrets_leave_the_fields_that_snakemake_writes_into_command_lines(
 
 
 def test_the_rule_of_the_readme_works(tmp_path: Path, server: Server, bucket: Bucket) -> None:
-    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (text,) = re.findall(r"```python\n(storage.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     text = text.replace("my-bucket", bucket.name).replace("my-results", bucket.name)
     (tmp_path / "Snakefile").write_text(text)
     bucket.upload(Path(iris_sample_data.path) / "E1_north_america.nc", "tas/1990.nc")

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake_command
+from conftest import (
+    ROOT,
+    WITHOUT_DEVICE,
+    MakeBucket,
+    daemons,
+    mounted,
+    output_of,
+    snakemake_command,
+)
 from integration.conftest import SAMPLES, Demo, Project, demo_config
 
 DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
@@ -48,23 +56,6 @@ def assert_equal(one: Path, other: Path) -> None:
     assert np.ma.is_masked(here.data) == np.ma.is_masked(there.data)
 
 
-#: Runs a command where the device of FUSE is not there, as in most containers.
-WITHOUT_DEVICE = """\
-set -e
-mkdir dev
-mount -t tmpfs none dev
-for name in null zero full random urandom; do
-    touch dev/$name
-    mount --bind /dev/$name dev/$name
-done
-mkdir dev/shm
-ln -s /proc/self/fd dev/fd
-mount --rbind dev /dev
-test ! -e /dev/fuse
-exec "$@"
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of mounts needs root")
 def test_without_the_device_the_results_are_equal(
@@ -74,9 +65,8 @@ def test_without_the_device_the_results_are_equal(
     project = Project(tmp_path, demo.project.environment)
     project.configure(demo_config(str(demo.inputs.url), str(results.url)))
     words = ["--snakefile", ROOT / "Snakefile", "--profile", ROOT / "profiles/s3"]
-    command = ["unshare", "--mount", "bash", "-c", WITHOUT_DEVICE, "bash"]
     run = subprocess.run(
-        [*command, *snakemake_command(*words)],
+        [*WITHOUT_DEVICE, *snakemake_command(*words)],
         cwd=tmp_path,
         env={**os.environ, **project.environment},
         capture_output=True,

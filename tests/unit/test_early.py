@@ -93,6 +93,7 @@ def test_no_more_than_the_bound(
 ) -> None:
     monkeypatch.setattr("s3fuse.early.MOST_BYTES", 3 * len("content 0"))
     early.fetch(objects(bucket, 5))
+    wait_for(lambda: proxy.counts.requests["GET"] == 3)
     time.sleep(0.5)
     assert proxy.counts.requests["GET"] == 3
 

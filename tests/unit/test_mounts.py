@@ -14,7 +14,7 @@ from conftest import Bucket, daemons, mounted
 from s3fuse import daemon, mounts
 from s3fuse.connection import Connection
 from s3fuse.daemon import MountOptions, Reading
-from s3fuse.errors import MountBusy, MountError
+from s3fuse.errors import MountBusy, MountError, S3FuseError
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.readahead import READ_AHEAD
@@ -313,5 +313,5 @@ def test_no_secret_is_in_the_command_line_or_the_files(
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(mounts.S3FuseError, match="apt install s3fs"):
+    with pytest.raises(S3FuseError, match="apt install s3fs"):
         daemon.require()

@@ -1,0 +1,113 @@
+"""Write the pages of docs/reference that come from the code.
+
+Run by ``make docs``; a test fails when a page is not what this writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+import snakemake_on_schedule
+from s3fuse import cli
+from s3fuse.connection import ENVIRONMENT_PREFIX
+from snakemake_storage_plugin_s3fuse.settings import StorageProviderSettings
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs/reference"
+
+SETTINGS = """\
+# Settings of the plugin
+
+<!-- Written by `make docs` from src/snakemake_storage_plugin_s3fuse/settings.py. -->
+
+Each may be given in the `storage` block of a Snakefile (`copy_below="32MiB"`), in a profile
+(`storage-s3fuse-copy-below: 32MiB`), on the command line (`--storage-s3fuse-copy-below 32MiB`), and
+those with a variable in the environment. Endpoint and credentials belong to whoever runs a workflow
+rather than to the workflow: put them into the profile or the environment.
+
+| setting | meaning | default | variable |
+| --- | --- | --- | --- |
+"""
+
+CONFIGURATION = """\
+# Configuration of the workflow
+
+<!-- Written by `make docs` from workflow/schemas/config.schema.yaml. -->
+
+What `config/config.yaml`, or a file that is named with `--configfile`, may say. A wrong entry is
+named before anything runs. `config/README.md` has examples, and says which results are made.
+
+| key | needed | meaning |
+| --- | --- | --- |
+"""
+
+COMMANDS = """\
+# Commands
+
+<!-- Written by `make docs` from src/s3fuse/cli.py and src/snakemake_on_schedule. -->
+
+What each prints with `--help`. Errors are one sentence, which
+[Troubleshooting](../how-to/troubleshooting.md) explains. Exit status: 0 if all went well, 1 if
+something failed, 2 for a mistake in what was typed or set.
+"""
+
+
+def settings() -> str:
+    """The settings of the plugin."""
+    rows = []
+    for setting in fields(StorageProviderSettings):
+        default = "" if setting.default is None else f"`{setting.default}`"
+        variable = ENVIRONMENT_PREFIX + setting.name.upper()
+        variable = f"`{variable}`" if setting.metadata.get("env_var") else ""
+        rows.append(f"| `{setting.name}` | {setting.metadata['help']} | {default} | {variable} |\n")
+    return SETTINGS + "".join(rows)
+
+
+def configuration() -> str:
+    """The keys of the configuration."""
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    rows = [
+        f"| `{key}` | {'yes' if needed else ''} | {text} |\n" for key, needed, text in _keys(schema)
+    ]
+    return CONFIGURATION + "".join(rows)
+
+
+def _keys(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, bool, str]]:
+    for name, entry in schema.get("properties", {}).items():
+        key = f"{above}{name}"
+        yield key, name in schema.get("required", ()), entry.get("description", "")
+        for inner in (entry, *entry.get("anyOf", ())):
+            yield from _keys(inner, f"{key}.")
+            if isinstance(named := inner.get("additionalProperties"), dict):
+                yield from _keys(named, f"{key}.NAME.")
+
+
+def commands() -> str:
+    """What each command says of itself."""
+    group = click.Context(cli.main, info_name="s3fuse")
+    parts = [("s3fuse", cli.main.get_help(group))]
+    for name, command in sorted(cli.main.commands.items()):
+        context = click.Context(command, info_name=name, parent=group)
+        parts.append((f"s3fuse {name}", command.get_help(context)))
+    name = "snakemake-on-schedule"
+    command = snakemake_on_schedule.main
+    parts.append((name, command.get_help(click.Context(command, info_name=name))))
+    return COMMANDS + "".join(f"\n## {name}\n\n```text\n{text}\n```\n" for name, text in parts)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "configuration.md": configuration,
+    "commands.md": commands,
+}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page())
