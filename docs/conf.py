@@ -29,6 +29,7 @@ nb_execution_timeout = 120
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
+html_title = project
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 html_show_copyright = False
