@@ -7,7 +7,7 @@ QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
 
-.PHONY: install demo test test-slow test-slurm lint format docs site faults bench bench-quick scaling system clean
+.PHONY: install demo test test-slow test-slurm lint format docs site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 
@@ -40,6 +40,9 @@ format: $(VENV)/test.done ## put the code into shape
 
 site: $(VENV)/test.done system ## the documentation, into build/site; a broken link ends it
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky -b html docs build/site
+
+links: $(VENV)/test.done ## ask the sites that the documentation leads to
+	@$(BIN)/python -m sphinx -q -b linkcheck docs build/links
 
 faults: $(VENV)/test.done system ## break 350 runs, and count what is lost (40 minutes)
 	@PYTHONPATH=tools $(BIN)/python -m reliability

@@ -160,7 +160,7 @@ def test_busy_beyond_the_deadline_stays_when_read_write(
     try:
         with pytest.raises(MountBusy) as caught:
             made.unmount_own()
-        assert f"(pid {holder.pid})" in str(caught.value)
+        assert f"(pid {holder.pid}) at out. End it" in str(caught.value)
         assert f"-u {mount.point}" in str(caught.value)
         assert mount.is_mounted
     finally:
