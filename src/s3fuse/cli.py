@@ -27,7 +27,7 @@ from s3fuse.errors import QueryError, S3FuseError
 from s3fuse.journal import Journal
 from s3fuse.mounts import NO_LINKS, Mounts
 from s3fuse.record import Mount, mounts_of_node
-from s3fuse.rundir import default_mount_root
+from s3fuse.rundir import default_cache_dir, default_mount_root
 from s3fuse.server import serving
 from s3fuse.store import Store
 from s3fuse.teardown import sweep, unmount_all
@@ -212,7 +212,7 @@ def clean(connection: Connection) -> None:
     """Take down what processes that are gone have left on this node, mounted or half uploaded."""
     root = default_mount_root()
     with waiting("Cleaning up"):
-        taken = sweep(root)
+        taken = sweep(root, default_cache_dir())
         journal = Journal(root)
         aborted = journal.abort_abandoned(Store(connection)) if journal.has_notes else 0
     click.echo(f"Removed {taken} mounts and the parts of {aborted} uploads.", err=True)

@@ -74,7 +74,7 @@ def mounted(
     parsed = S3Url.parse_folder(url)
     connection = connection or Connection.from_environment()
     mounts = Mounts(NO_LINKS, unmount_timeout=unmount_timeout)
-    sweep(mounts.root)
+    sweep(mounts.root, mounts.cache_dir)
     Store(connection).check(parsed.bucket)
     with mounts.shared(parsed.bucket, connection, MountOptions(read_write)) as mount:
         yield mount.point / parsed.key

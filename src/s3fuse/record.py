@@ -7,6 +7,8 @@ Every mount has a directory of its own below the run-time directory::
                                            record.json  what it is, and whose
                                            s3fs.log     what the daemon said
                                            users        locked by those who share it
+    <cache_dir>/<scope>/<bucket>-<random>/             what the daemon has read or not yet sent
+                                          record.json  the same, where a restart leaves it
 """
 
 from __future__ import annotations
@@ -133,10 +135,12 @@ class Mount:
         return self.node.has_lost(process)
 
     def save(self) -> None:
-        """Write the record, in one step."""
-        temporary = self.directory / f"{RECORD}.new"
-        temporary.write_text(json.dumps(asdict(self), default=str, indent=1))
-        temporary.replace(self.directory / RECORD)
+        """Write the record, in one step, and a second one that outlives a restart."""
+        text = json.dumps(asdict(self), default=str, indent=1)
+        _write(self.directory, text)
+        # A disk that is full keeps nobody from reading.
+        with contextlib.suppress(OSError):
+            _write(self.cache, text)
 
     @classmethod
     def load(cls, directory: Path) -> Mount | None:
@@ -151,6 +155,12 @@ class Mount:
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+
+def _write(directory: Path, text: str) -> None:
+    temporary = directory / f"{RECORD}.new"
+    temporary.write_text(text)
+    temporary.replace(directory / RECORD)
 
 
 def mounts_below(directory: Path) -> Iterator[Mount]:

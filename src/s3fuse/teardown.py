@@ -166,13 +166,15 @@ def _wait_for_daemon(mount: Mount, timeout: float = 0.0) -> None:
     daemon.forget_ended()
 
 
-def sweep(root: Path) -> int:
+def sweep(root: Path, cache_dir: Path | None = None) -> int:
     """Take down what processes that are gone have left on this node, in any scope.
 
     Parameters
     ----------
     root : Path
         The run-time directory.
+    cache_dir : Path, optional
+        Where caches may lie whose mounts went with a restart of the machine.
 
     Returns
     -------
@@ -184,6 +186,8 @@ def sweep(root: Path) -> int:
     RunDirError
         If the directory is not ours alone.
     """
+    if cache_dir and cache_dir.is_dir():
+        _recover(secure_directory(cache_dir), root)
     if not root.is_dir():
         return 0
     secure_directory(root)
@@ -196,6 +200,27 @@ def sweep(root: Path) -> int:
                 taken += _sweep_scope(directory)
     remove_abandoned(root)
     return taken
+
+
+def _recover(cache_dir: Path, root: Path) -> None:
+    """Remove caches without a mount, as run-time directories go with a restart.
+
+    Where something in one was never uploaded, the record comes back instead, so
+    that whoever unmounts uploads it.
+    """
+    for record in cache_dir.glob(f"*/*/{RECORD}"):
+        mount = Mount.load(record.parent)
+        if mount is None or mount.node.is_elsewhere or mount.cache != record.parent:
+            continue
+        # The directory of a mount is made before its cache, and removed after it.
+        if mount.directory.exists() or not mount.directory.is_relative_to(root):
+            continue
+        if unsent(mount):
+            secure_directory(root)
+            mount.directory.mkdir(mode=0o700, parents=True)
+            mount.save()
+        else:
+            discard(mount)
 
 
 def _sweep_scope(directory: Path) -> int:

@@ -67,7 +67,7 @@ class StorageProvider(StorageProviderBase):
         logging.getLogger("s3fuse").parent = self.logger
         with as_workflow_errors():
             self.store = Store(settings.connection())
-            sweep(settings.mount_root_path())
+            sweep(settings.mount_root_path(), settings.cache_dir_path())
             self._scratch = Scratch(self.local_prefix, settings.mount_root_path())
             self.local_prefix = self._scratch.path
             self.mounts = Mounts(

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from s3fuse.daemon import MountOptions, Reading
 from s3fuse.errors import MountBusy, MountError, S3FuseError
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
+from s3fuse.pages import list_file
 from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
 from s3fuse.server import Server
-from s3fuse.teardown import sweep, unmount
+from s3fuse.teardown import fusermount, sweep, unmount
+from s3fuse.unsent import unsent
 
 
 def assert_clean(made: Mounts) -> None:
@@ -287,6 +290,36 @@ def test_a_record_from_before_a_reboot_is_swept(
     (mount.directory / RECORD).unlink()
     mount.point.rmdir()
     sweep(made.root)
+    assert_clean(made)
+
+
+def test_what_a_restart_leaves_of_a_mount_is_removed_or_uploaded(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    read, written = (
+        made.mount(bucket.name, server.connection, MountOptions(read_write), keep=True)
+        for read_write in (False, True)
+    )
+    (read.point / "x").read_text()
+    (written.point / "y").write_text("written")
+    for mount in (read, written):
+        # The run-time directory goes with a restart, and so does s3fs.
+        fusermount(mount, lazy=True)
+        assert mount.daemon is not None
+        if process := mount.daemon.handle:
+            process.wait(10)
+        replace(mount, node=replace(mount.node, boot="before")).save()
+        shutil.rmtree(mount.directory)
+    # As s3fs leaves it when an upload has failed.
+    listing = list_file(written, "y")
+    listing.write_text(listing.read_text().replace("0:7:1:0", "0:7:1:1"))
+    bucket.remove("y")
+    sweep(made.root, made.cache_dir)
+    assert [unsent(mount) for mount in made.all()] == [["y"]]
+    assert not read.cache.exists()
+    made.unmount(connection=server.connection)
+    assert bucket.contents() == {"x": b"content", "y": b"written"}
     assert_clean(made)
 
 
