@@ -16,7 +16,7 @@ demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 serv
 
 test: $(VENV)/test.done system lint ## all checks and tests
 	@tools/system_packages.sh tests
-	@$(BIN)/python -m pytest -m "not slow and not slurm"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
 
 test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser

@@ -49,8 +49,9 @@ fi
 if [ "${1:-}" = tests ]; then
     command -v faketime >/dev/null && command -v zsh >/dev/null && command -v fish >/dev/null && exit 0
     install "faketime zsh fish" && exit 0
+    # Those that need them are skipped.
     echo "Some tests need: sudo apt install faketime zsh fish" >&2
-    exit 1
+    exit 0
 fi
 
 if command -v s3fs >/dev/null && { command -v fusermount || command -v fusermount3; } >/dev/null; then

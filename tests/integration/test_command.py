@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,13 @@ def s3fuse(
         timeout=60,
         check=False,
     )
+
+
+def mount_to_write(bucket: Bucket, workdir: Path, environment: dict[str, str]) -> Path:
+    words = ("mount", "--read-write", str(bucket.url))
+    made = s3fuse(*words, workdir=workdir, environment=environment)
+    assert made.returncode == 0, made.stderr
+    return Path(made.stdout.strip())
 
 
 def test_mount_and_unmount_by_hand(tmp_path: Path, server: Server, bucket: Bucket) -> None:
@@ -78,12 +86,7 @@ def test_a_folder_and_a_mount_seen_from_elsewhere(
 def test_what_was_written_is_in_the_bucket_after_unmount(
     tmp_path: Path, server: Server, bucket: Bucket
 ) -> None:
-    made = s3fuse(
-        *("mount", "--read-write", str(bucket.url)),
-        workdir=tmp_path,
-        environment=server.environment,
-    )
-    point = Path(made.stdout.strip())
+    point = mount_to_write(bucket, tmp_path, server.environment)
     files = {f"{number}.bin": os.urandom(10_000 * number) for number in range(1, 51)}
     for name, content in files.items():
         (point / name).write_bytes(content)
@@ -97,8 +100,7 @@ def test_what_could_not_be_uploaded_is_named_kept_and_uploaded_later(
 ) -> None:
     with proxied(server.endpoint_url) as proxy:
         environment = replace(server, endpoint_url=proxy.endpoint_url).environment
-        words = ("mount", "--read-write", str(bucket.url))
-        point = Path(s3fuse(*words, workdir=tmp_path, environment=environment).stdout.strip())
+        point = mount_to_write(bucket, tmp_path, environment)
         (point / "before.txt").write_text("uploaded")
         files = [(point / name).open("w") for name in ("a.txt", "b.txt")]
         for file in files:
@@ -128,6 +130,30 @@ def test_what_could_not_be_uploaded_is_named_kept_and_uploaded_later(
     assert bucket.contents() == {"a.txt": written, "b.txt": written, "before.txt": b"uploaded"}
     assert s3fuse("status", workdir=tmp_path).stdout == ""
     assert mounted() == []
+
+
+def test_a_terminal_shows_what_is_waited_for(
+    tmp_path: Path, server: Server, bucket: Bucket
+) -> None:
+    point = mount_to_write(bucket, tmp_path, server.environment)
+    ours, terminal = pty.openpty()
+    with (point / "out.txt").open("w") as file:
+        unmounting = subprocess.Popen(
+            [sys.executable, "-m", "s3fuse", "unmount"],
+            cwd=tmp_path,
+            env={**os.environ, **server.environment, "TERM": "xterm", "COLUMNS": "200"},
+            stderr=terminal,
+        )
+        os.close(terminal)
+        shown = ""
+        while "0:00:02" not in shown:
+            shown += os.read(ours, 1000).decode()
+        file.write("whole")
+    assert unmounting.wait(30) == 0
+    os.close(ours)
+    assert f"Unmounting {bucket.url}" in shown
+    assert f"(pid {os.getpid()}) at out.txt; trying to unmount it for up to 60 s." in shown
+    assert bucket.contents() == {"out.txt": b"whole"}
 
 
 def test_a_notebook_that_uses_a_mount_keeps_it(
@@ -184,12 +210,7 @@ def test_shells_complete_the_command(tmp_path: Path, shell: str) -> None:
 def test_a_busy_read_write_mount_stays_and_the_status_says_so(
     tmp_path: Path, server: Server, bucket: Bucket
 ) -> None:
-    made = s3fuse(
-        *("mount", "--read-write", str(bucket.url)),
-        workdir=tmp_path,
-        environment=server.environment,
-    )
-    point = Path(made.stdout.strip())
+    point = mount_to_write(bucket, tmp_path, server.environment)
     with (point / "out.txt").open("w") as file:
         file.write("half")
         with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=point) as holder:
