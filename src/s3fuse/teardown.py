@@ -15,7 +15,7 @@ import tenacity
 
 from s3fuse import daemon
 from s3fuse.connection import Connection
-from s3fuse.errors import MountBusy, S3FuseError
+from s3fuse.errors import MountBusy, RunDirError, S3FuseError
 from s3fuse.holders import describe, holders
 from s3fuse.links import remove_links
 from s3fuse.readahead import READ_AHEAD
@@ -187,7 +187,9 @@ def sweep(root: Path, cache_dir: Path | None = None) -> int:
         If the directory is not ours alone.
     """
     if cache_dir and cache_dir.is_dir():
-        _recover(secure_directory(cache_dir), root)
+        # Where others can write, nothing is believed; who mounts there is told.
+        with contextlib.suppress(RunDirError):
+            _recover(secure_directory(cache_dir), root)
     if not root.is_dir():
         return 0
     secure_directory(root)
