@@ -10,6 +10,7 @@ SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/S
 .PHONY: install demo test test-slow test-slurm lint format docs site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
+	@PYTHONPATH=tools $(BIN)/python -c "from register_profile import registered_profile as r; print('snakemake --profile', r())"
 
 demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 server of its own
 	@$(BIN)/python tools/demo.py $(CONFIG)
@@ -65,7 +66,7 @@ system: ## s3fs from the distribution, where it is missing
 
 # Made anew when the dependencies change.
 $(VENV)/%.done: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --editable ".[$*]"

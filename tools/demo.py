@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import iris_sample_data
+import yaml
 
 from register_profile import registered_profile
 from s3fuse.errors import S3FuseError
@@ -89,15 +90,16 @@ def main() -> None:
         print(f"An S3 server for this demo listens at {server.endpoint_url}.")
         loaded = load_data(server)
         print(f"s3://{INPUTS}: {len(DATA)} files of Iris sample data, {loaded} of them new.")
-        words = ["--profile", profile]
-        if len(sys.argv) > 1:
-            words += ["--configfile", sys.argv[1]]
+        config = sys.argv[1] if len(sys.argv) > 1 else "config/config.yaml"
+        results = S3Url.parse(yaml.safe_load((ROOT / config).read_text())["results"])
+        folder = DEMO.relative_to(ROOT) / "data" / results.bucket / results.key
+        words = ["--profile", profile, "--configfile", config]
         run(server, *words)
         run(server, *words, "--report", str(REPORT), "--quiet", "all")
     print(
         f"""
-Results   s3://{RESULTS}, which the demo keeps in {DEMO.relative_to(ROOT)}/data/{RESULTS}
-Figure    {DEMO.relative_to(ROOT)}/data/{RESULTS}/figures/series.png
+Results   {results}, which the demo keeps in {folder}
+Figure    {folder}/figures/series.png
 Report    {REPORT.relative_to(ROOT)}, to be opened in a browser"""
     )
 

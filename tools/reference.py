@@ -90,15 +90,19 @@ def _keys(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, boo
 
 def commands() -> str:
     """What each command says of itself."""
-    group = click.Context(cli.main, info_name="s3fuse")
-    parts = [("s3fuse", cli.main.get_help(group))]
-    for name, command in sorted(cli.main.commands.items()):
-        context = click.Context(command, info_name=name, parent=group)
-        parts.append((f"s3fuse {name}", command.get_help(context)))
-    name = "snakemake-on-schedule"
-    command = snakemake_on_schedule.main
-    parts.append((name, command.get_help(click.Context(command, info_name=name))))
-    return COMMANDS + "".join(f"\n## {name}\n\n```text\n{text}\n```\n" for name, text in parts)
+    group = _context(cli.main, "s3fuse")
+    names = sorted(cli.main.commands)
+    contexts = [group, *(_context(cli.main.commands[name], name, group) for name in names)]
+    contexts.append(_context(snakemake_on_schedule.main, "snakemake-on-schedule"))
+    return COMMANDS + "".join(
+        f"\n## {each.command_path}\n\n```text\n{each.get_help()}\n```\n" for each in contexts
+    )
+
+
+def _context(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> click.Context:
+    return command.make_context(name, [], parent=parent, resilient_parsing=True)
 
 
 PAGES: Mapping[str, Callable[[], str]] = {

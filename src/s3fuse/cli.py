@@ -95,9 +95,7 @@ def connecting(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--profile",
-        envvar="AWS_PROFILE",
-        show_envvar=True,
-        help="Named profile of the AWS configuration files.",
+        help="Named profile of the AWS configuration files.  [default: what AWS_PROFILE says]",
     )
     @click.option("--anonymous", is_flag=True, help="Ask without a signature, for public data.")
     @wraps(command)

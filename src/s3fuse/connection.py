@@ -132,12 +132,25 @@ class Connection:
             are None or False do not.
         """
         names = ("endpoint_url", "region", "access_key", "secret_key", "token")
-        found: dict[str, Any] = {
-            name: os.environ.get(ENVIRONMENT_PREFIX + name.upper()) or None for name in names
-        }
-        found["profile"] = os.environ.get("AWS_PROFILE")
-        found |= {name: value for name, value in given.items() if value}
-        found["endpoint_url"] = found["endpoint_url"] or configured_endpoint(found["profile"])
+        found = {name: os.environ.get(ENVIRONMENT_PREFIX + name.upper()) for name in names}
+        return cls.configured(**found | {name: value for name, value in given.items() if value})
+
+    @classmethod
+    def configured(cls, **given: Any) -> Connection:
+        """The connection of some settings, and for what they leave out of the AWS configuration.
+
+        The Python client heeds endpoint and region of that by itself, and
+        s3fs-fuse does not.
+
+        Parameters
+        ----------
+        **given
+            Attributes of a connection.
+        """
+        found = {name: value for name, value in given.items() if value not in (None, "")}
+        for name, look_up in ("endpoint_url", _configured_endpoint), ("region", _configured_region):
+            if name not in found:
+                found[name] = look_up(found.get("profile"))
         return cls(**found)
 
     @property
@@ -232,33 +245,37 @@ class Connection:
         return found
 
 
-def configured_endpoint(profile: str | None = None) -> str | None:
+def _configured_endpoint(profile: str | None) -> str | None:
     """The endpoint that the environment or the configuration files of AWS name for S3.
 
-    The Python client heeds it by itself, and s3fs-fuse does not.  Rules:
-    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-
-    Parameters
-    ----------
-    profile : str, optional
-        Named profile of the configuration files.
+    Rules: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if value := os.environ.get(name):
             return value
+    settings, services = _configuration(profile)
+    services = services.get(settings.get("services", ""), {})
+    found: str | None = services.get("s3", {}).get("endpoint_url") or settings.get("endpoint_url")
+    return found
+
+
+def _configured_region(profile: str | None) -> str | None:
+    """The region that the environment or the configuration files of AWS name."""
+    return os.environ.get("AWS_DEFAULT_REGION") or _configuration(profile)[0].get("region")
+
+
+def _configuration(profile: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The section of a profile in the configuration files of AWS, and the sections of services."""
     import botocore.exceptions
 
     session = _session(profile)
     try:
-        settings = session.get_scoped_config()
-        services = session.full_config.get("services", {}).get(settings.get("services"), {})
+        return session.get_scoped_config(), session.full_config.get("services", {})
     except botocore.exceptions.BotoCoreError:
         # Said in a sentence when credentials are looked up in the same files.
-        return None
-    found: str | None = services.get("s3", {}).get("endpoint_url") or settings.get("endpoint_url")
-    return found
+        return {}, {}
 
 
 @lru_cache(maxsize=8)

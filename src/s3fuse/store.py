@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -394,8 +395,9 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
     if isinstance(origin, boto.NoCredentialsError | boto.PartialCredentialsError):
         return no_credentials(f"s3://{url.bucket}")
     if isinstance(origin, boto.ProfileNotFound):
+        profile = connection.profile or os.environ.get("AWS_PROFILE")
         return CredentialsError(
-            f"The AWS profile {connection.profile!r} does not exist, so s3://{url.bucket} cannot "
+            f"The AWS profile {profile!r} does not exist, so s3://{url.bucket} cannot "
             "be used; see `aws configure list-profiles`."
         )
     timeouts = (TimeoutError, FSTimeoutError, boto.ConnectTimeoutError, boto.ReadTimeoutError)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Optional
 import humanfriendly
 from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
 
-from s3fuse.connection import ENVIRONMENT_PREFIX, Connection, configured_endpoint
+from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.daemon import MountOptions
 from s3fuse.errors import SettingsError
 from s3fuse.placement import Access
@@ -45,7 +45,11 @@ class StorageProviderSettings(StorageProviderSettingsBase):
         "or AWS itself.",
         env_var=True,
     )
-    region: Optional[str] = _setting("Region of the buckets.", env_var=True)
+    region: Optional[str] = _setting(
+        "Region of the buckets. If left out, what AWS_DEFAULT_REGION or the AWS configuration "
+        "files say.",
+        env_var=True,
+    )
     access_key: Optional[str] = _setting(
         "Access key. If left out, credentials are looked up where every AWS tool does: "
         "environment, shared credentials and configuration files, container or instance role.",
@@ -104,8 +108,8 @@ class StorageProviderSettings(StorageProviderSettingsBase):
 
     def connection(self) -> Connection:
         """The part that says where the store is and who asks."""
-        return Connection(
-            endpoint_url=self.endpoint_url or configured_endpoint(self.profile),
+        return Connection.configured(
+            endpoint_url=self.endpoint_url,
             region=self.region,
             access_key=self._secret("access_key"),
             secret_key=self._secret("secret_key"),

@@ -15,6 +15,7 @@ import botocore.session
 import pytest
 
 from conftest import ROOT, mounted, output_of, snakemake
+from fault_proxy import Faults, proxied
 from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.errors import AccessDenied, S3FuseError
 from s3fuse.interactive import mounted as bucket_mounted
@@ -171,6 +172,22 @@ def test_a_workflow_runs_with_it(cloud: Cloud, tmp_path: Path) -> None:
         assert ("Mounted" in output_of(run)) == (access == "mount")
         run = snakemake(tmp_path, *words, "--delete-all-output", environment=environment)
         assert run.returncode == 0, output_of(run)
+    assert mounted() == []
+
+
+def test_public_data_need_no_keys(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.enforce("inf")
+    assert cloud.admin.endpoint_url
+    unsigned = Faults(refuse=lambda request: "AccessDenied" if request.access_key else None)
+    with proxied(cloud.admin.endpoint_url, unsigned) as proxy:
+        public = Connection(proxy.endpoint_url, anonymous=True)
+        with bucket_mounted(f"s3://{INPUT.bucket}", connection=public) as folder:
+            assert (folder / INPUT.key).read_text() == "content"
+        store = Store(public)
+        download(store, INPUT, store.list(S3Url(INPUT.bucket)).objects[INPUT.key], tmp_path / "y")
+        assert (tmp_path / "y").read_text() == "content"
+        with pytest.raises(AccessDenied):
+            Store(replace(cloud.admin, endpoint_url=proxy.endpoint_url)).list(INPUT.parent)
     assert mounted() == []
 
 
