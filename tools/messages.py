@@ -11,10 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 VARYING = "…"
-#: Functions whose argument is for the user.
-SAYING = {"warning", "refuse", "say"}
-#: Exceptions of others whose text is for the user.
-SAID_BY_OTHERS = {"UsageError"}
+#: Functions, and exceptions of others, with an argument for the user, and which it is.
+SAYING = {"warning": 0, "refuse": 0, "say": 0, "not_uploaded": 1, "UsageError": 0}
 
 
 def messages() -> set[str]:
@@ -22,12 +20,12 @@ def messages() -> set[str]:
     trees = [ast.parse(path.read_text()) for path in (ROOT / "src").rglob("*.py")]
     trees += [ast.parse(path.read_text()) for path in (ROOT / "workflow/scripts").rglob("*.py")]
     trees += [ast.parse(_calls(path.read_text())) for path in (ROOT / "workflow").rglob("*.smk")]
-    speakers = SAYING | SAID_BY_OTHERS | _exceptions(trees)
+    speakers = SAYING | dict.fromkeys(_exceptions(trees), 0)
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     found = {
-        template(node.args[0])
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and node.args and _name(node.func) in speakers
+        template(node.args[which])
+        for node in calls
+        if (which := speakers.get(_name(node.func), len(node.args))) < len(node.args)
     }
     # What only hands on the words of somebody else has none of its own.
     return {text for text in found if re.search(r"\w", text.replace(VARYING, ""))}

@@ -27,7 +27,7 @@ from s3fuse.errors import QueryError, S3FuseError
 from s3fuse.journal import Journal
 from s3fuse.mounts import NO_LINKS, Mounts
 from s3fuse.record import Mount, mounts_of_node
-from s3fuse.rundir import default_cache_dir, default_mount_root
+from s3fuse.rundir import default_cache_dir, default_mount_root, is_ours
 from s3fuse.server import serving
 from s3fuse.store import Store
 from s3fuse.teardown import sweep, unmount_all
@@ -169,8 +169,12 @@ def _chosen(target: str | None) -> list[Mount]:
         bucket = S3Url.parse(target).bucket
         return [each for each in here if each.bucket == bucket]
     path = Path(target).absolute()
+    # A mount of a batch job, or of a schedule, may lie elsewhere than those of this shell.
+    loaded = [(each, Mount.load(each)) for each in (path, *path.parents) if is_ours(each)]
     found = [
-        each for each in mounts_of_node(default_mount_root()) if path.is_relative_to(each.point)
+        mount
+        for directory, mount in loaded
+        if mount and mount.directory == directory and not mount.node.is_elsewhere
     ]
     if not found:
         raise QueryError(
@@ -181,6 +185,7 @@ def _chosen(target: str | None) -> list[Mount]:
 
 @main.command()
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait if in use.")
+@click.option("--discard", is_flag=True, help="Throw away what could not be uploaded.")
 @connecting
 @click.argument(
     "target",
@@ -188,7 +193,7 @@ def _chosen(target: str | None) -> list[Mount]:
     required=False,
     shell_complete=_mounted,
 )
-def unmount(target: str | None, timeout: float, connection: Connection) -> None:
+def unmount(target: str | None, timeout: float, discard: bool, connection: Connection) -> None:
     """Unmount one bucket, or all that are mounted for this directory.
 
     Waits for whoever has a file open. What was written through a mount is in
@@ -201,7 +206,7 @@ def unmount(target: str | None, timeout: float, connection: Connection) -> None:
             err=True,
         )
     with waiting(f"Unmounting {', '.join(sorted({f's3://{each.bucket}' for each in found}))}"):
-        unmount_all(found, timeout, connection)
+        unmount_all(found, timeout, connection, discarding=discard)
 
 
 @main.command()

@@ -110,7 +110,7 @@ class Connection:
             parts = urlsplit(self.endpoint_url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise SettingsError(
-                    f"The endpoint {self.endpoint_url!r} is no URL; "
+                    f"The endpoint {self.endpoint_url.rpartition('@')[2]!r} is no URL; "
                     "write it as https://host or http://host:port."
                 )
             if parts.username or parts.password:

@@ -114,9 +114,17 @@ def unmount_command(mount_point: Path, *, lazy: bool = False) -> list[str]:
 
 @cache
 def version() -> tuple[int, int]:
-    """The version of the s3fs command, such as (1, 90)."""
-    text = subprocess.run(["s3fs", "--version"], capture_output=True, text=True, check=True).stdout
-    match = _VERSION.search(text)
+    """The version of the s3fs command, such as (1, 90).
+
+    Raises
+    ------
+    MountUnavailable
+        If it does not start.
+    """
+    run = subprocess.run(["s3fs", "--version"], capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise MountUnavailable(f"the command s3fs does not start: {run.stderr.strip()}")
+    match = _VERSION.search(run.stdout)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import http.client
 import shutil
 import tempfile
 import threading
@@ -27,6 +29,7 @@ from s3fuse.errors import (
     EndpointError,
     MountError,
     MountUnavailable,
+    QueryError,
     S3FuseError,
 )
 from s3fuse.journal import Journal
@@ -142,9 +145,10 @@ class Doctor:
     def _program(self) -> str:
         try:
             daemon.require_program()
+            number = ".".join(map(str, daemon.version()))
         except MountUnavailable as error:
             raise _copying(error) from error
-        return f"s3fs-fuse {'.'.join(map(str, daemon.version()))} at {shutil.which('s3fs')}"
+        return f"s3fs-fuse {number} at {shutil.which('s3fs')}"
 
     def _fuse(self) -> str:
         try:
@@ -192,7 +196,8 @@ class Doctor:
                 f"{place} cannot be reached ({answer}); check endpoint_url and that the service "
                 "is up."
             )
-        if answer:
+        with contextlib.suppress(ValueError):
+            # Not every server says the time.
             self._seconds_off = time.time() - parsedate_to_datetime(answer).timestamp()
         return f"{place}, first answer in {1000 * (time.monotonic() - start):.0f} ms"
 
@@ -231,7 +236,7 @@ class Doctor:
             page = self._first_page()
             times.append(time.monotonic() - start)
         entries = page.get("Contents", ())
-        files = [each for each in entries if each["Size"] and not each["Key"].endswith("/")]
+        files = [each for each in entries if each["Size"] and self._is_path(each["Key"])]
         if files:
             self._sample = ObjectInfo.from_answer(files[0]["Key"], files[0], "Size")
         return f"{self.url}, a request takes {1000 * min(times):.0f} ms"
@@ -282,6 +287,13 @@ class Doctor:
                     ) from error
         return f"mounted, {self._sample.key} read, and unmounted"
 
+    def _is_path(self, key: str) -> bool:
+        assert self.url
+        try:
+            return not S3Url.parse(f"{S3Url(self.url.bucket)}/{key}").is_folder
+        except QueryError:
+            return False
+
     def _first_page(self) -> dict[str, Any]:
         assert self.url
         return self.store.call(
@@ -311,7 +323,7 @@ def _head(url: str) -> str | Exception:
         return str(error.headers.get("Date", ""))
     except urllib.error.URLError as error:
         return error.reason if isinstance(error.reason, Exception) else error
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return error
 
 

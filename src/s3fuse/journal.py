@@ -100,26 +100,27 @@ class Journal:
     @property
     def abandoned(self) -> int:
         """How many uploads processes that are gone have left."""
-        return sum(is_left(content) for _, content in self._notes())
+        return len(list(self._abandoned()))
 
     def abort_abandoned(self, store: Store) -> int:
         """Abort what processes that are gone have left, as far as `store` may; say how many."""
         aborted = 0
-        for entry, content in self._notes():
+        for entry, content in self._abandoned():
             with contextlib.suppress(OSError):
-                if content["identity"] == store.connection.identity and is_left(content):
+                if content["identity"] == store.connection.identity:
                     self._abort(store, content)
                     entry.unlink(missing_ok=True)
                     aborted += 1
         return aborted
 
-    def _notes(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _abandoned(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         for entry in self.root.glob(f"{UPLOADS}/*.json"):
             # One that is removed meanwhile, or that nobody of us has written.
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(entry.read_text())
-                if {"bucket", "key", "upload", "since", "identity"} <= content.keys():
-                    yield entry, content
+                named = {name: content[name] for name in ("bucket", "key", "upload", "since")}
+                if is_left(content):
+                    yield entry, {**named, "identity": content["identity"]}
 
     def _abort(self, store: Store, content: dict[str, Any]) -> None:
         url = S3Url(content["bucket"], content["key"])

@@ -38,6 +38,7 @@ from s3fuse.rundir import (
     secure_directory,
 )
 from s3fuse.teardown import discard, fusermount, remove_empty_scope, unmount, unmount_all
+from s3fuse.unsent import not_uploaded, unsent
 from s3fuse.users import is_used, using
 
 # Snakemake prints messages as they are, so they are complete, without arguments.
@@ -125,6 +126,7 @@ class Mounts:
             If the mount did not come up in time; with what the daemon said.
         """
         daemon.require()
+        daemon.version()
         options = options or MountOptions()
         keys = connection.credentials().digest
         secure_directory(self.root)
@@ -172,12 +174,13 @@ class Mounts:
                 self._leave(mount, connection)
 
     def _leave(self, mount: Mount, connection: Connection) -> None:
-        if not mount.shared:
-            return
         with self._lock, locked(self.scope_directory):
             try:
-                if mount.directory.exists() and not is_used(mount.users_file):
+                is_last = mount.shared and not is_used(mount.users_file)
+                if is_last and mount.directory.exists():
                     unmount(mount, self.unmount_timeout, connection)
+                elif unsent(mount):
+                    raise not_uploaded(mount, "It is still mounted.")
             finally:
                 remove_empty_scope(self.scope_directory)
 
@@ -268,7 +271,8 @@ class Mounts:
             with self._lock, locked(self.scope_directory):
                 if old.is_mounted:
                     fusermount(old, lazy=True)
-                discard(old)
+                if not unsent(old):
+                    discard(old)
                 remove_empty_scope(self.scope_directory)
 
     def unmount_own(self) -> None:

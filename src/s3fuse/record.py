@@ -148,6 +148,8 @@ class Mount:
         try:
             values: dict[str, Any] = json.loads((directory / RECORD).read_text())
             values["node"] = Node(**values["node"])
+            # Of before there was one.
+            values.setdefault("workdir", "/")
             for name in ("owner", "daemon"):
                 values[name] = Process(**values[name]) if values[name] else None
             for name in ("directory", "cache", "links", "workdir"):

@@ -213,6 +213,15 @@ def secure_directory(path: Path) -> Path:
     return path
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a directory belongs to us."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
 @contextmanager
 def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of a directory; the kernel frees it when its holder dies.
@@ -242,7 +251,11 @@ def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
                 return
             if not _is_current(file.fileno(), directory / LOCK):
                 continue
-            yield True
+            try:
+                yield True
+            finally:
+                # Children that were forked meanwhile have the file open, too.
+                fcntl.flock(file, fcntl.LOCK_UN)
             return
 
 

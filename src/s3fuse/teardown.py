@@ -15,12 +15,12 @@ import tenacity
 
 from s3fuse import daemon
 from s3fuse.connection import Connection
-from s3fuse.errors import MountBusy, RunDirError, S3FuseError
+from s3fuse.errors import MountBusy, MountError, RunDirError, S3FuseError
 from s3fuse.holders import describe, holders
 from s3fuse.links import remove_links
 from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
-from s3fuse.rundir import LOCK, SCRATCH, UPLOADS, locked, secure_directory
+from s3fuse.rundir import LOCK, SCRATCH, UPLOADS, Node, locked, secure_directory
 from s3fuse.scratch import remove_abandoned
 from s3fuse.unsent import not_uploaded, send, unsent
 from s3fuse.users import is_used
@@ -31,7 +31,13 @@ log = logging.getLogger("s3fuse")
 DAEMON_TIMEOUT = 10.0
 
 
-def unmount(mount: Mount, timeout: float, connection: Connection | None = None) -> None:
+def unmount(
+    mount: Mount,
+    timeout: float,
+    connection: Connection | None = None,
+    *,
+    discarding: bool = False,
+) -> None:
     """Take a mount down; wait for those who use it, with growing pauses.
 
     A read-only mount that is still busy at the deadline is detached: nothing
@@ -47,6 +53,8 @@ def unmount(mount: Mount, timeout: float, connection: Connection | None = None) 
         Seconds.
     connection : Connection, optional
         How to reach the bucket.
+    discarding : bool
+        Throw away what could not be uploaded.
 
     Raises
     ------
@@ -55,8 +63,9 @@ def unmount(mount: Mount, timeout: float, connection: Connection | None = None) 
     NotUploaded
         If something is not in the bucket; it is kept, and so is the record of the mount.
     """
-    if not mount.is_mounted and mount.daemon and mount.daemon.handle:
-        # Detached while in use: the daemon ends when its last user does.
+    is_detached = not mount.is_mounted and mount.daemon and mount.daemon.handle
+    if is_detached and not mount.read_write:
+        # While in use: the daemon ends when its last user does.
         return
     READ_AHEAD.release(mount.point)
     if mount.is_mounted:
@@ -82,14 +91,18 @@ def unmount(mount: Mount, timeout: float, connection: Connection | None = None) 
             remove_links(mount.places, mount.links)
             return
     _wait_for_daemon(mount, timeout)
-    if unsent(mount):
+    if unsent(mount) and not discarding:
         send(mount, connection)
     discard(mount)
     log.info(f"Unmounted s3://{mount.bucket}.")
 
 
 def unmount_all(
-    mounts: Iterable[Mount], timeout: float, connection: Connection | None = None
+    mounts: Iterable[Mount],
+    timeout: float,
+    connection: Connection | None = None,
+    *,
+    discarding: bool = False,
 ) -> None:
     """Take mounts of any scopes down, each as far as that is possible.
 
@@ -102,7 +115,9 @@ def unmount_all(
     for mount in mounts:
         with locked(mount.directory.parent):
             try:
-                unmount(mount, timeout, connection)
+                # Whoever was making it may have come to know its daemon meanwhile.
+                now = Mount.load(mount.directory) or mount
+                unmount(now, timeout, connection, discarding=discarding)
             except S3FuseError as error:
                 errors.append(error)
             remove_empty_scope(mount.directory.parent)
@@ -116,6 +131,9 @@ def fusermount(mount: Mount, lazy: bool = False) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0 and mount.is_mounted:
         raise _busy(mount)
+    # What a program writes there now would be in no bucket.
+    with contextlib.suppress(OSError):
+        mount.point.chmod(0o500)
 
 
 def _unmount_unused(mount: Mount) -> None:
@@ -214,15 +232,19 @@ def _recover(cache_dir: Path, root: Path) -> None:
         mount = Mount.load(record.parent)
         if mount is None or mount.node.is_elsewhere or mount.cache != record.parent:
             continue
-        # The directory of a mount is made before its cache, and removed after it.
-        if mount.directory.exists() or not mount.directory.is_relative_to(root):
+        is_alive = mount.node == Node.here() and mount.daemon and mount.daemon.handle
+        if is_alive or not mount.directory.is_relative_to(root):
             continue
-        if unsent(mount):
-            secure_directory(root)
-            mount.directory.mkdir(mode=0o700, parents=True)
-            mount.save()
-        else:
-            discard(mount)
+        secure_directory(root)
+        with locked(mount.directory.parent):
+            # The directory of a mount is made before its cache, and removed after it.
+            if not mount.directory.exists():
+                if unsent(mount):
+                    mount.directory.mkdir(mode=0o700)
+                    mount.save()
+                else:
+                    discard(mount)
+            remove_empty_scope(mount.directory.parent)
 
 
 def _sweep_scope(directory: Path) -> int:
@@ -237,7 +259,11 @@ def _sweep_scope(directory: Path) -> int:
             with contextlib.suppress(OSError):
                 child.rmdir()
         elif mount.is_abandoned:
-            taken += _take_down_abandoned(mount)
+            try:
+                taken += _take_down_abandoned(mount)
+            except S3FuseError as error:
+                # It keeps nobody from working with other mounts.
+                log.warning(str(error))
     remove_empty_scope(directory)
     return taken
 
@@ -252,16 +278,17 @@ def remove_empty_scope(directory: Path) -> None:
 def _take_down_abandoned(mount: Mount) -> bool:
     process = mount.daemon.handle if mount.daemon else None
     if mount.is_mounted:
-        if mount.read_write and process:
+        try:
             # Somebody may still be writing.
+            fusermount(mount, lazy=not (mount.read_write and process))
+        except MountBusy:
             return False
-        fusermount(mount, lazy=True)
-    elif process:
+    elif process and not mount.read_write:
         # Detached while in use: its daemon goes when its users do.
         return False
     _wait_for_daemon(mount)
     if unsent(mount):
-        log.warning(str(not_uploaded(mount)))
+        log.warning(str(not_uploaded(mount, "Its mount is gone.")))
         return False
     discard(mount)
     log.info(f"Cleaned up s3://{mount.bucket}, left mounted by a process that is gone.")
@@ -269,16 +296,31 @@ def _take_down_abandoned(mount: Mount) -> bool:
 
 
 def discard(mount: Mount) -> None:
-    """Remove links, cache and record.  The mount point goes by rmdir: never its content."""
+    """Remove links, cache and record.  The mount point goes by rmdir: never its content.
+
+    Raises
+    ------
+    MountError
+        If something lies in the folder that was the mount point.
+    """
     READ_AHEAD.release(mount.point)
     remove_links(mount.places, mount.links)
-    with contextlib.suppress(FileNotFoundError):
+    try:
         mount.point.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise MountError(
+            f"{mount.point} cannot be removed: {error.strerror}. If files were written there "
+            f"while s3://{mount.bucket} was not mounted, they are in no bucket; move them, then "
+            "run: s3fuse clean"
+        ) from error
     shutil.rmtree(mount.cache, ignore_errors=True)
     with contextlib.suppress(OSError):
         # The last of a scope takes the folder along.
         mount.cache.parent.rmdir()
-    for path in (mount.log_file, mount.users_file, mount.directory / RECORD):
+    names = mount.log_file, mount.users_file, mount.directory / RECORD
+    for path in (*names, mount.directory / f"{RECORD}.new"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         mount.directory.rmdir()

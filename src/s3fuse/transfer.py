@@ -189,8 +189,7 @@ def publish(
     store.check(url.bucket)
     if may_be_there:
         there = store.head(url)
-        is_known = there and not there.opaque and there.size == path.stat().st_size
-        if there and is_known and _matches(path, there):
+        if there and holds(there, path):
             return there
     _upload(store, path, url, journal)
     info = store.head(url)
@@ -204,6 +203,12 @@ def publish(
     if not _matches(path, info):
         raise PublishError(f"{url} differs from what was uploaded; start the run again.")
     return info
+
+
+def holds(info: ObjectInfo, path: Path) -> bool:
+    """Whether an object is known to have the content of a file."""
+    can_tell = len(info.etag.partition("-")[0]) == 32 and not info.opaque
+    return can_tell and info.size == path.stat().st_size and _matches(path, info)
 
 
 def _upload(store: Store, path: Path, url: S3Url, journal: Journal | None) -> None:

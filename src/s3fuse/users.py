@@ -16,10 +16,13 @@ from pathlib import Path
 @contextmanager
 def using(path: Path) -> Iterator[None]:
     """Hold the lock of users while the context lasts."""
-    # Children that are forked hold it, too, and those that are executed do not.
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+        try:
+            yield
+        finally:
+            # Children that were forked meanwhile have the file open, too.
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def is_used(path: Path) -> bool:

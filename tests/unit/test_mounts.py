@@ -15,14 +15,15 @@ from conftest import Bucket, daemons, mounted
 from s3fuse import daemon, mounts
 from s3fuse.connection import Connection
 from s3fuse.daemon import MountOptions, Reading
-from s3fuse.errors import MountBusy, MountError, S3FuseError
+from s3fuse.errors import MountBusy, MountError, NotUploaded, S3FuseError
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.pages import list_file
 from s3fuse.readahead import READ_AHEAD
 from s3fuse.record import RECORD, Mount
+from s3fuse.rundir import Process
 from s3fuse.server import Server
-from s3fuse.teardown import fusermount, sweep, unmount
+from s3fuse.teardown import fusermount, sweep, unmount, unmount_all
 from s3fuse.unsent import unsent
 
 
@@ -97,11 +98,11 @@ def kill(mount: Mount) -> None:
     process.wait(10)
 
 
-def hold(path: Path) -> subprocess.Popen[bytes]:
+def hold(path: Path, mode: str = "r") -> subprocess.Popen[bytes]:
     """Start a process that has a file open, and wait until it has."""
-    code = "import sys; file = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    code = "import sys; file = open(*sys.argv[1:]); print(flush=True); sys.stdin.read()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -320,6 +321,91 @@ def test_what_a_restart_leaves_of_a_mount_is_removed_or_uploaded(
     assert not read.cache.exists()
     made.unmount(connection=server.connection)
     assert bucket.contents() == {"x": b"content", "y": b"written"}
+    assert_clean(made)
+
+
+def written_and_dead(made: Mounts, server: Server, key: str, content: str) -> Mount:
+    """A mount whose s3fs was killed while a file was open."""
+    mount = made.mount(bucket_of(made), server.connection, MountOptions(True), keep=True)
+    code = "import sys, time; file = open(sys.argv[1], 'w'); file.write(sys.argv[2]); "
+    code += "file.flush(); print(flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(mount.point / key), content]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        kill(mount)
+        writer.kill()
+    return mount
+
+
+def bucket_of(made: Mounts) -> str:
+    return made.workdir.joinpath("bucket").read_text()
+
+
+def test_a_file_that_was_open_when_s3fs_died_is_kept(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    made.workdir.joinpath("bucket").write_text(bucket.name)
+    mount = written_and_dead(made, server, "folder/x", "half of it")
+    assert unsent(mount) == ["folder/x"]
+    sweep(made.root, made.cache_dir)
+    with pytest.raises(NotUploaded, match="s3fs died while folder/x was open"):
+        made.unmount(connection=server.connection)
+    assert (mount.cache / bucket.name / "folder/x").read_text() == "half of it"
+    # The user has looked at it, and put it into the bucket.
+    bucket.write("folder/x", "half of it")
+    made.unmount(connection=server.connection)
+    assert_clean(made)
+
+
+def test_what_was_replaced_since_is_not_replaced_by_what_is_older(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    mount = made.mount(bucket.name, server.connection, MountOptions(True), keep=True)
+    (mount.point / "x").write_text("old")
+    fusermount(mount)
+    assert mount.daemon is not None
+    if process := mount.daemon.handle:
+        process.wait(10)
+    listing = list_file(mount, "x")
+    listing.write_text(listing.read_text().replace("0:3:1:0", "0:3:1:1"))
+    os.utime(mount.cache / bucket.name / "x", (1000, 1000))
+    bucket.write("x", "newer")
+    with pytest.raises(NotUploaded, match="was replaced since x was written here"):
+        made.unmount(connection=server.connection)
+    assert bucket.contents() == {"x": b"newer"}
+    unmount_all(made.all(), 1, discarding=True)
+    assert bucket.contents() == {"x": b"newer"}
+    assert_clean(made)
+
+
+def test_an_abandoned_mount_to_write_goes_when_nobody_writes(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    mount = made.mount(bucket.name, server.connection, MountOptions(True))
+    replace(mount, owner=Process(2**22 + 1, 0)).save()
+    holder = hold(mount.point / "x", "w")
+    sweep(made.root)
+    assert mount.is_healthy
+    let_go(holder)
+    sweep(made.root)
+    assert_clean(made)
+
+
+def test_what_lies_below_a_mount_is_never_removed(
+    made: Mounts, server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount = made.mount(bucket.name, server.connection)
+    fusermount(mount)
+    mount.point.chmod(0o700)
+    (mount.point / "result").write_text("in no bucket")
+    with pytest.raises(MountError, match="they are in no bucket; move them"):
+        made.unmount()
+    replace(mount, owner=Process(2**22 + 1, 0)).save()
+    sweep(made.root)
+    assert "they are in no bucket" in caplog.text
+    (mount.point / "result").unlink()
+    made.unmount()
     assert_clean(made)
 
 
