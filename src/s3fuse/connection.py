@@ -22,6 +22,8 @@ from s3fuse.errors import CredentialsError, SettingsError
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
+#: Variables of the environment and their values, to tell when they change.
+Variables = tuple[tuple[str, str], ...]
 #: Variables of the environment that say where a store is and who asks, as
 #: Snakemake names those of the plugin.
 ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
@@ -171,7 +173,7 @@ class Connection:
             return "none, access is anonymous"
         if self.access_key:
             return "from the settings of the plugin"
-        found = _session(self.profile).get_credentials()
+        found = _session(self.profile, _variables()).get_credentials()
         return f"by the AWS provider chain: {found.method}" if found else "none"
 
     def filesystem(self) -> S3FileSystem:
@@ -237,7 +239,7 @@ class Connection:
         import botocore.exceptions
 
         try:
-            found = _looked_up(self.profile, time.monotonic() // LOOK_UP_INTERVAL)
+            found = _looked_up(self.profile, _variables(), time.monotonic() // LOOK_UP_INTERVAL)
         except (botocore.exceptions.BotoCoreError, RuntimeError) as error:
             raise CredentialsError(f"No credentials for {self.place}: {error}.") from error
         if found is None:
@@ -270,7 +272,7 @@ def _configuration(profile: str | None) -> tuple[dict[str, Any], dict[str, Any]]
     """The section of a profile in the configuration files of AWS, and the sections of services."""
     import botocore.exceptions
 
-    session = _session(profile)
+    session = _session(profile, _variables())
     try:
         return session.get_scoped_config(), session.full_config.get("services", {})
     except botocore.exceptions.BotoCoreError:
@@ -278,14 +280,19 @@ def _configuration(profile: str | None) -> tuple[dict[str, Any], dict[str, Any]]
         return {}, {}
 
 
+def _variables() -> Variables:
+    """The variables that AWS tools heed; a notebook may change them."""
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+
+
 @lru_cache(maxsize=8)
-def _looked_up(profile: str | None, _: float) -> Credentials | None:
+def _looked_up(profile: str | None, variables: Variables, _: float) -> Credentials | None:
     from botocore.credentials import RefreshableCredentials
 
-    found = _session(profile).get_credentials()
+    found = _session(profile, variables).get_credentials()
     if not isinstance(found, RefreshableCredentials):
         _session.cache_clear()
-        found = _session(profile).get_credentials()
+        found = _session(profile, variables).get_credentials()
     if found is None:
         return None
     now = found.get_frozen_credentials()
@@ -293,7 +300,7 @@ def _looked_up(profile: str | None, _: float) -> Credentials | None:
 
 
 @cache
-def _session(profile: str | None) -> Any:
+def _session(profile: str | None, variables: Variables) -> Any:
     import botocore.session
 
     return botocore.session.Session(profile=profile)

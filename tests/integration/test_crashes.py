@@ -199,8 +199,8 @@ def test_an_input_that_is_replaced_during_the_run(
     script = tmp_path / "replace.py"
     script.write_text(
         "from s3fuse import Store\n"
-        "from s3fuse.cli import _connection\n"
-        "files = Store(_connection()).filesystem\n"
+        "from s3fuse.connection import Connection\n"
+        "files = Store(Connection.from_environment()).filesystem\n"
         f"files.copy('{bucket.name}/new.txt', '{bucket.name}/in.txt')\n"
     )
     replace = f"{sys.executable} {script}"

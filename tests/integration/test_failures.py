@@ -288,9 +288,11 @@ def test_a_holder_at_the_end_of_the_run_is_named_and_the_next_run_is_clean(
         assert run.returncode == 0, run.stderr
         text = output_of(run)
         assert re.search(
-            rf"{bucket.url} is still in use by .*\(pid {pid}\); trying to unmount", text
+            rf"{bucket.url} is still in use by .*\(pid {pid}\) at in.txt; trying to unmount", text
         )
-        assert re.search(rf"{bucket.url} was still in use by .*\(pid {pid}\) after 3 s", text)
+        assert re.search(
+            rf"{bucket.url} was still in use by .*\(pid {pid}\) at in.txt after 3 s", text
+        )
         assert mounted() == []
         again = run_step(
             tmp_path,

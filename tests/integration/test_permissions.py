@@ -176,6 +176,9 @@ def test_a_workflow_runs_with_it(cloud: Cloud, tmp_path: Path) -> None:
 
 
 def test_public_data_need_no_keys(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.root(
+        lambda store: store.call("put_object_acl", INPUT, "write", Key=INPUT.key, ACL="public-read")
+    )
     cloud.enforce("inf")
     assert cloud.admin.endpoint_url
     unsigned = Faults(refuse=lambda request: "AccessDenied" if request.access_key else None)
@@ -191,6 +194,7 @@ def test_public_data_need_no_keys(cloud: Cloud, tmp_path: Path) -> None:
     assert mounted() == []
 
 
+@pytest.mark.slow
 def test_without_listing_nothing_is_mounted_and_copies_work(cloud: Cloud, tmp_path: Path) -> None:
     user = cloud.user(without("FindInputs", "s3:ListBucket"))
     with (

@@ -324,36 +324,25 @@ def test_what_a_restart_leaves_of_a_mount_is_removed_or_uploaded(
     assert_clean(made)
 
 
-def written_and_dead(made: Mounts, server: Server, key: str, content: str) -> Mount:
-    """A mount whose s3fs was killed while a file was open."""
-    mount = made.mount(bucket_of(made), server.connection, MountOptions(True), keep=True)
-    code = "import sys, time; file = open(sys.argv[1], 'w'); file.write(sys.argv[2]); "
-    code += "file.flush(); print(flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", code, str(mount.point / key), content]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        kill(mount)
-        writer.kill()
-    return mount
-
-
-def bucket_of(made: Mounts) -> str:
-    return made.workdir.joinpath("bucket").read_text()
-
-
 def test_a_file_that_was_open_when_s3fs_died_is_kept(
     made: Mounts, server: Server, bucket: Bucket
 ) -> None:
-    made.workdir.joinpath("bucket").write_text(bucket.name)
-    mount = written_and_dead(made, server, "folder/x", "half of it")
-    assert unsent(mount) == ["folder/x"]
+    mount = made.mount(bucket.name, server.connection, MountOptions(True), keep=True)
+    code = "import sys; file = open(sys.argv[1], 'w'); file.write('half of it'); "
+    code += "file.flush(); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(mount.point / "x")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"\n"
+        kill(mount)
+        writer.kill()
+    assert unsent(mount) == ["x"]
     sweep(made.root, made.cache_dir)
-    with pytest.raises(NotUploaded, match="s3fs died while folder/x was open"):
+    with pytest.raises(NotUploaded, match="s3fs died while x was open"):
         made.unmount(connection=server.connection)
-    assert (mount.cache / bucket.name / "folder/x").read_text() == "half of it"
+    assert (mount.cache / bucket.name / "x").read_text() == "half of it"
     # The user has looked at it, and put it into the bucket.
-    bucket.write("folder/x", "half of it")
+    bucket.write("x", "half of it")
     made.unmount(connection=server.connection)
     assert_clean(made)
 

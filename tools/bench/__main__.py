@@ -84,7 +84,7 @@ def measure(
         from the client and ``sent`` to it, those ``read`` of objects, bytes of
         ``disk`` at most, ``dollars`` for the requests.
     """
-    # rclone hashes files again that it has not been asked for lately, for 20 s where they are large.
+    # rclone hashes files again that it has not been asked for lately, which takes its time.
     for bucket in (workload.bucket, OUT):
         store.call("list_objects_v2", S3Url(bucket), "list")
         store.list(S3Url(bucket))
