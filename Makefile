@@ -21,7 +21,7 @@ test: $(VENV)/test.done system lint ## all checks and tests
 
 test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser
-	@$(BIN)/python -m pytest -m slow --tries $(TRIES)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --tries $(TRIES)
 
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
 	@tools/system_packages.sh slurm
