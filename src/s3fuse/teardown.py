@@ -283,7 +283,7 @@ def _take_down_abandoned(mount: Mount) -> bool:
             fusermount(mount, lazy=not (mount.read_write and process))
         except MountBusy:
             return False
-    elif process and not mount.read_write:
+    elif process:
         # Detached while in use: its daemon goes when its users do.
         return False
     _wait_for_daemon(mount)
