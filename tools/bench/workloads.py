@@ -11,6 +11,7 @@ from typing import Any
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
 from s3fuse.daemon import Reading
+from s3fuse.follow import FURTHER, PAGE
 from s3fuse.prefill import BLOCK, HEAD, TAIL
 
 WORK = Path(__file__).with_name("work.py")
@@ -122,6 +123,14 @@ YEAR = 378_479_146
 #: the index of chunks, of which the first two lie side by side across the border
 #: of two blocks, another one lies across a border, and one node of the names.
 FILLED = HEAD + YEAR - (YEAR - TAIL) // BLOCK * BLOCK + 9 * BLOCK
+#: Where the tail begins that is laid there.
+TAIL_START = (YEAR - TAIL) // BLOCK * BLOCK
+#: Bytes of a day, and where every 30th one begins (`h5dump -p`).
+DAY = 1_036_800
+DAYS = (
+    *(9_538, 31_113_538, 62_217_538, 93_327_810, 124_431_810, 155_538_946, 186_646_082),
+    *(217_750_082, 248_857_218, 279_961_218, 311_068_354, 342_174_402, 373_281_538),
+)
 #: What s3fs reads where a byte is missing.
 STEP = Reading.RANDOM.ahead
 #: A listing of each bucket for planning, and the one with which s3fs starts.
@@ -155,10 +164,14 @@ WORKLOADS: Mapping[str, Workload] = {
         EVERYONE,
         [Limit(1.05, REMOTE)],
         megabytes=100,
-        # Instead of one day 12, as the first lies in the 4 MB; three times a node
-        # lies in what s3fs reads with a day, and once the tail does.
-        exactly={**LISTS, "HEAD": HEADS + 4 * OPENS, "GET": 2 + 7 + 1 + 12 + 3, "PUT": 1},
-        bytes_read=FILLED + 13 * STEP - 4 * BLOCK - 184_320,
+        # The first day lies in the 4 MB. Of the others Iris asks for the 9th to the 12th
+        # first, and s3fs reads them: around a node in two pieces, and to the tail. Three
+        # equal steps are seen then, and the 9 days to which they lead are fetched, with
+        # what may belong to them, from the start of a page.
+        exactly={**LISTS, "HEAD": HEADS + 4 * OPENS, "GET": 2 + 7 + 1 + 5 + 9, "PUT": 1},
+        bytes_read=FILLED
+        + (4 * STEP - BLOCK + TAIL_START - DAYS[12] // PAGE * PAGE)
+        + sum(DAY + FURTHER + day % PAGE for day in (*DAYS[1:9], DAYS[12])),
         needed=13.5,
         step="every-30th-day",
         access="random",
