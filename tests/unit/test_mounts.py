@@ -98,6 +98,13 @@ def kill(mount: Mount) -> None:
     process.wait(10)
 
 
+def wait_for_end(mount: Mount) -> None:
+    """Wait until the daemon of a mount that was taken down has ended."""
+    assert mount.daemon is not None
+    if process := mount.daemon.handle:
+        process.wait(10)
+
+
 def hold(path: Path, mode: str = "r") -> subprocess.Popen[bytes]:
     """Start a process that has a file open, and wait until it has."""
     code = "import sys; file = open(*sys.argv[1:]); print(flush=True); sys.stdin.read()"
@@ -307,9 +314,7 @@ def test_what_a_restart_leaves_of_a_mount_is_removed_or_uploaded(
     for mount in (read, written):
         # The run-time directory goes with a restart, and so does s3fs.
         fusermount(mount, lazy=True)
-        assert mount.daemon is not None
-        if process := mount.daemon.handle:
-            process.wait(10)
+        wait_for_end(mount)
         replace(mount, node=replace(mount.node, boot="before")).save()
         shutil.rmtree(mount.directory)
     # As s3fs leaves it when an upload has failed.
@@ -353,9 +358,7 @@ def test_what_was_replaced_since_is_not_replaced_by_what_is_older(
     mount = made.mount(bucket.name, server.connection, MountOptions(True), keep=True)
     (mount.point / "x").write_text("old")
     fusermount(mount)
-    assert mount.daemon is not None
-    if process := mount.daemon.handle:
-        process.wait(10)
+    wait_for_end(mount)
     listing = list_file(mount, "x")
     listing.write_text(listing.read_text().replace("0:3:1:0", "0:3:1:1"))
     os.utime(mount.cache / bucket.name / "x", (1000, 1000))
@@ -386,6 +389,7 @@ def test_what_lies_below_a_mount_is_never_removed(
 ) -> None:
     mount = made.mount(bucket.name, server.connection)
     fusermount(mount)
+    wait_for_end(mount)
     mount.point.chmod(0o700)
     (mount.point / "result").write_text("in no bucket")
     with pytest.raises(MountError, match="they are in no bucket; move them"):
