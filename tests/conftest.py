@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,6 +186,24 @@ def snakemake(
         capture_output=True,
         text=True,
         timeout=timeout,
+        check=False,
+    )
+
+
+def s3fuse(
+    *words: str,
+    workdir: Path,
+    environment: dict[str, str] | None = None,
+    wrapper: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as it is typed, in a process of its own."""
+    return subprocess.run(
+        [*wrapper, sys.executable, "-m", "s3fuse", *words],
+        cwd=workdir,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
     )
 

@@ -143,18 +143,14 @@ class Doctor:
         return ", ".join(found)
 
     def _program(self) -> str:
-        try:
+        with _copying():
             daemon.require_program()
             number = ".".join(map(str, daemon.version()))
-        except MountUnavailable as error:
-            raise _copying(error) from error
         return f"s3fs-fuse {number} at {shutil.which('s3fs')}"
 
     def _fuse(self) -> str:
-        try:
+        with _copying():
             daemon.require_fuse()
-        except MountUnavailable as error:
-            raise _copying(error) from error
         return f"/dev/fuse, and {daemon.unmount_command(Path('/'))[0]} to unmount"
 
     def _directories(self) -> str:
@@ -327,6 +323,13 @@ def _head(url: str) -> str | Exception:
         return error
 
 
-def _copying(error: MountUnavailable) -> MountUnavailable:
-    text = str(error)
-    return MountUnavailable(f"{text[0].upper()}{text[1:]}; until then inputs are copied.")
+@contextlib.contextmanager
+def _copying() -> Iterator[None]:
+    """Say of what keeps from mounting that inputs are copied instead."""
+    try:
+        yield
+    except MountUnavailable as error:
+        text = str(error)
+        raise MountUnavailable(
+            f"{text[0].upper()}{text[1:]}; until then inputs are copied."
+        ) from error

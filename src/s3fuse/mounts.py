@@ -126,7 +126,6 @@ class Mounts:
             If the mount did not come up in time; with what the daemon said.
         """
         daemon.require()
-        daemon.version()
         options = options or MountOptions()
         keys = connection.credentials().digest
         secure_directory(self.root)
@@ -193,6 +192,8 @@ class Mounts:
         owner: Process | None,
         shared: bool,
     ) -> Mount:
+        # What does not start leaves nothing behind.
+        daemon.version()
         credentials = connection.credentials()
         directory = Path(tempfile.mkdtemp(prefix=f"{bucket}-", dir=self.scope_directory))
         cache = secure_directory(self.cache_dir) / self.scope_directory.name / directory.name

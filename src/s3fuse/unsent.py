@@ -52,8 +52,13 @@ def _cut_off(mount: Mount) -> Iterator[str]:
         return
     contents = content_file(mount, "")
     for path in contents.rglob("*"):
-        if path.is_file() and path.stat().st_nlink > 1:
+        if path.is_file() and _was_open(path):
             yield path.relative_to(contents).as_posix()
+
+
+def _was_open(content: Path) -> bool:
+    """Whether s3fs, which has ended, had a file open."""
+    return content.stat().st_nlink > 1
 
 
 def _pages(path: Path) -> list[Page]:
@@ -95,7 +100,7 @@ def _send(mount: Mount, store: Store, url: S3Url) -> None:
     content, listing = content_file(mount, url.key), list_file(mount, url.key)
     there = store.head(url)
     if there is None or not holds(there, content):
-        if url.key in _cut_off(mount):
+        if _was_open(content):
             raise S3FuseError(f"s3fs died while {url.key} was open, so it may be incomplete.")
         found = _pages(listing)
         # A hole that a program has left is modified, and is not there; one at the end

@@ -18,23 +18,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import Bucket, mounted
+from conftest import Bucket, mounted, s3fuse
 from fault_proxy import proxied
 from s3fuse.server import Server
-
-
-def s3fuse(
-    *words: str, workdir: Path, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "s3fuse", *words],
-        cwd=workdir,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def mount_to_write(bucket: Bucket, workdir: Path, environment: dict[str, str]) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import WITHOUT_DEVICE, Bucket, mounted
+from conftest import WITHOUT_DEVICE, Bucket, mounted, s3fuse
 from fault_proxy import Faults, proxied
 from s3fuse.server import Server
 
@@ -27,14 +27,8 @@ def doctor(
 ) -> dict[str, tuple[str, str]]:
     """Run it; what it said and how that is, by check."""
     start = time.monotonic()
-    run = subprocess.run(
-        [*wrapper, sys.executable, "-m", "s3fuse", "doctor", "--json", url],
-        cwd=workdir,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("doctor", "--json", url)
+    run = s3fuse(*words, workdir=workdir, environment=environment, wrapper=wrapper)
     assert time.monotonic() - start < AT_MOST
     assert "Traceback" not in run.stderr
     found = {row["check"]: (row["state"], row["text"]) for row in json.loads(run.stdout)}
@@ -62,14 +56,7 @@ def test_all_is_well(tmp_path: Path, server: Server, bucket: Bucket) -> None:
 
 
 def test_lines_for_people(tmp_path: Path, server: Server, bucket: Bucket) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "s3fuse", "doctor", str(bucket.url)],
-        cwd=tmp_path,
-        env={**os.environ, **server.environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = s3fuse("doctor", str(bucket.url), workdir=tmp_path, environment=server.environment)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["ok"] * 9 + ["note", "ok", "ok"]
@@ -166,13 +153,7 @@ def test_what_was_left_behind(tmp_path: Path, server: Server, bucket: Bucket) ->
     environment = {**os.environ, **server.environment}
     subprocess.run([sys.executable, "-c", code, str(bucket.url)], env=environment, cwd=tmp_path)
     assert len(mounted()) == 1
-    run = subprocess.run(
-        [sys.executable, "-m", "s3fuse", "doctor"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    run = s3fuse("doctor", workdir=tmp_path, environment=server.environment)
     assert "note     left behind  1 mount and 0 uploads of processes that are gone" in run.stdout
-    subprocess.run([sys.executable, "-m", "s3fuse", "clean"], env=environment, check=True)
+    assert s3fuse("clean", workdir=tmp_path, environment=server.environment).returncode == 0
     assert mounted() == []

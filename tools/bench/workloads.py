@@ -118,13 +118,13 @@ class Workload:
 
 #: Bytes of the file of a year, as netCDF-C lays it out.
 YEAR = 378_479_146
+#: Where the tail begins that is laid into its cache, at a block.
+TAIL_START = (YEAR - TAIL) // BLOCK * BLOCK
 #: What is laid into the cache of the file of a year before it is opened: its
 #: head, its tail from the start of a block, and its nodes. Those are 6 leaves of
 #: the index of chunks, of which the first two lie side by side across the border
 #: of two blocks, another one lies across a border, and one node of the names.
-FILLED = HEAD + YEAR - (YEAR - TAIL) // BLOCK * BLOCK + 9 * BLOCK
-#: Where the tail begins that is laid there.
-TAIL_START = (YEAR - TAIL) // BLOCK * BLOCK
+FILLED = HEAD + YEAR - TAIL_START + 9 * BLOCK
 #: Bytes of a day, and where every 30th one begins (`h5dump -p`).
 DAY = 1_036_800
 DAYS = (
