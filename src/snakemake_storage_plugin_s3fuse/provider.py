@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: New objects, and rounds over them, after which the garbage collector runs.
-GARBAGE = (100_000, 20, 50)
+#: New objects, and rounds over them, after which the garbage collector runs: over
+#: what is new often, over what has outlived that hardly ever.
+GARBAGE = (100_000, 500, 10)
 #: Seconds for the readers of a mount when a job is cancelled; Slurm gives it 30.
 SIGTERM_TIMEOUT = 2.0
 

@@ -135,14 +135,14 @@ def measuring(network: str) -> Iterator[Callable[[Workload, Side], page.Sample]]
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True)
+@click.option("--rounds", type=int, help="Instead of as many as each workload has.")
 @click.option("--only", multiple=True, help="Only these workloads, such as W1.")
 @click.option("--side", "chosen", multiple=True, help="Only these sides.")
 @click.option("--network", default=0, show_default=True, help="Which of the networks.")
 @click.option("--keep/--no-keep", default=True, help="Write the results into the page.")
 @click.option("--exactly", is_flag=True, help="Check requests and bytes that do not vary.")
 def main(
-    rounds: int,
+    rounds: int | None,
     only: tuple[str, ...],
     chosen: tuple[str, ...],
     network: int,
@@ -158,12 +158,13 @@ def main(
     every = sides(DATA.absolute())
     with measuring(name) as measured_by:
         for key, workload in wanted.items():
-            for number in range(rounds):
+            times = rounds or workload.rounds
+            for number in range(times):
                 for side in chosen or workload.sides:
                     measured = measured_by(workload, every[side])
                     results[key][side].append(measured)
                     click.echo(
-                        f"{key} {number + 1}/{rounds} {side:15s} {measured['job']:6.2f} s of "
+                        f"{key} {number + 1}/{times} {side:15s} {measured['job']:6.2f} s of "
                         f"{measured['command']:6.2f} s, {measured['sent'] / 1e6:7.1f} MB, "
                         f"{page.requests(measured)} requests"
                     )
