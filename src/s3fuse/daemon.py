@@ -17,6 +17,9 @@ from s3fuse.errors import MountUnavailable
 # Popen objects warn when they go before their process does; these may.
 _started: list[subprocess.Popen[bytes]] = []
 
+#: Share of a bounded cache that is left empty.
+KEPT_BACK = 0.1
+
 _VERSION = re.compile(r"V(\d+)\.(\d+)")
 
 
@@ -168,8 +171,10 @@ def command(
     if connection.anonymous:
         values.append("public_bucket=1")
     if options.cache_bytes is not None:
-        # s3fs bounds its cache by the space it leaves free, in MB.
-        spare = max(0, shutil.disk_usage(cache).free - options.cache_bytes)
+        # s3fs bounds its cache by the space it leaves free, in MB; a part is
+        # kept back for what others free meanwhile, which s3fs takes for its own.
+        own = int(options.cache_bytes * (1 - KEPT_BACK))
+        spare = max(0, shutil.disk_usage(cache).free - own)
         values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:
         values.append(options.extra)
