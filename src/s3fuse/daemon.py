@@ -174,6 +174,8 @@ def command(
         # s3fs bounds its cache by the space it leaves free, in MB; a part is
         # kept back for what others free meanwhile, which s3fs takes for its own.
         own = int(options.cache_bytes * (1 - KEPT_BACK))
+        # It does not start without room for what it reads at once.
+        own = max(own, options.reading.ahead + 2**20)
         spare = max(0, shutil.disk_usage(cache).free - own)
         values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:
