@@ -175,7 +175,7 @@ def command(
         # kept back for what others free meanwhile, which s3fs takes for its own.
         own = int(options.cache_bytes * (1 - KEPT_BACK))
         # It does not start without room for what it reads at once.
-        own = max(own, options.reading.ahead + 2**20)
+        own = max(own, min(options.cache_bytes, options.reading.ahead + 2**20))
         spare = max(0, shutil.disk_usage(cache).free - own)
         values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:
