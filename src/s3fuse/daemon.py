@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 from s3fuse.connection import Connection
-from s3fuse.errors import MountUnavailable
+from s3fuse.errors import MountUnavailable, SettingsError
 
 # Popen objects warn when they go before their process does; these may.
 _started: list[subprocess.Popen[bytes]] = []
 
-#: Share of a bounded cache that is left empty.
+#: Share of a bounded cache that is left empty, where it is larger than s3fs needs.
 KEPT_BACK = 0.1
 
 _VERSION = re.compile(r"V(\d+)\.(\d+)")
@@ -50,6 +50,13 @@ class Reading(enum.Enum):
         return self.pieces * self.piece_mb * 2**20
 
 
+_WHERE = {
+    Reading.UNKNOWN: "files of which no rule says how they are read",
+    Reading.RANDOM: "access.random()",
+    Reading.SEQUENTIAL: "access.sequential()",
+}
+
+
 @dataclass(frozen=True)
 class MountOptions:
     """How a bucket is mounted.
@@ -64,12 +71,29 @@ class MountOptions:
         More options for s3fs, separated by commas.
     reading : Reading
         How files will be read.
+
+    Raises
+    ------
+    SettingsError
+        If the cache has no room for what s3fs reads at once; it does not start then.
     """
 
     read_write: bool = False
     cache_bytes: int | None = None
     extra: str = ""
     reading: Reading = Reading.UNKNOWN
+
+    def __post_init__(self) -> None:
+        if self.cache_bytes is not None and self.cache_bytes < self.least_cache:
+            raise SettingsError(
+                f"cache_size is {self.cache_bytes / 2**20:.4g} MiB, and must be at least "
+                f"{self.least_cache // 2**20} MiB for {_WHERE[self.reading]}."
+            )
+
+    @property
+    def least_cache(self) -> int:
+        """Bytes of cache without which s3fs does not start."""
+        return self.reading.ahead + 2**20
 
     @property
     def identity(self) -> str:
@@ -174,8 +198,7 @@ def command(
         # s3fs bounds its cache by the space it leaves free, in MB; a part is
         # kept back for what others free meanwhile, which s3fs takes for its own.
         own = int(options.cache_bytes * (1 - KEPT_BACK))
-        # It does not start without room for what it reads at once.
-        own = max(own, min(options.cache_bytes, options.reading.ahead + 2**20))
+        own = max(own, options.least_cache)
         spare = max(0, shutil.disk_usage(cache).free - own)
         values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:

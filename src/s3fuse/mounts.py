@@ -129,7 +129,7 @@ class Mounts:
         options = options or MountOptions()
         keys = connection.credentials().digest
         secure_directory(self.root)
-        directory = secure_directory(self.scope_directory)
+        directory = self.scope_directory
         # Threads of one process share the file lock, hence both.
         with self._lock, locked(directory):
             wanted = (bucket, _identity(connection, options), keys)

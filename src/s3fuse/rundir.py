@@ -10,7 +10,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,9 @@ def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
     """
     while True:
         if wait:
-            directory.mkdir(mode=0o700, exist_ok=True)
+            # Not exist_ok, which fails where somebody removes it at this moment.
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
         try:
             opened = (directory / LOCK).open("a")
         except FileNotFoundError:

@@ -272,7 +272,9 @@ def remove_empty_scope(directory: Path) -> None:
     """Remove a scope without mounts; its lock must be held."""
     if [entry.name for entry in directory.iterdir()] == [LOCK]:
         (directory / LOCK).unlink()
-        directory.rmdir()
+        # It stays where somebody has locked it anew at this moment.
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def _take_down_abandoned(mount: Mount) -> bool:

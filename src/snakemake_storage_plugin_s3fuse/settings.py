@@ -70,8 +70,8 @@ class StorageProviderSettings(StorageProviderSettingsBase):
         choices=[access.value for access in Access],
     )
     copy_below: int = _setting(
-        "With access=auto, inputs smaller than this are copied, such as 16MiB.",
-        16 * 2**20,
+        "With access=auto, inputs smaller than this are copied, such as 32MiB.",
+        32 * 2**20,
         **_as_size("copy_below"),
     )
     mount_root: Optional[str] = _setting(

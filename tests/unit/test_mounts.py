@@ -15,7 +15,7 @@ from conftest import Bucket, daemons, mounted
 from s3fuse import daemon, mounts
 from s3fuse.connection import Connection
 from s3fuse.daemon import MountOptions, Reading
-from s3fuse.errors import MountBusy, MountError, NotUploaded, S3FuseError
+from s3fuse.errors import MountBusy, MountError, NotUploaded, S3FuseError, SettingsError
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.pages import list_file
@@ -88,6 +88,20 @@ def test_a_mount_that_does_not_come_up_leaves_nothing(
     assert "s3fs said: " in str(caught.value)
     assert time.monotonic() - start < mounts.READY_TIMEOUT + 15
     assert_clean(made)
+
+
+@pytest.mark.parametrize("reading", Reading)
+def test_s3fs_starts_with_the_least_cache_and_no_less_is_asked_for(
+    made: Mounts, server: Server, bucket: Bucket, reading: Reading
+) -> None:
+    bucket.write("in.txt", "content")
+    least = MountOptions(reading=reading).least_cache
+    mount = made.mount(bucket.name, server.connection, MountOptions(False, least, "", reading))
+    assert (mount.point / "in.txt").read_text() == "content"
+    made.unmount()
+    assert_clean(made)
+    with pytest.raises(SettingsError, match=r"cache_size is .* must be at least"):
+        MountOptions(False, least - 1, "", reading)
 
 
 def kill(mount: Mount) -> None:

@@ -96,3 +96,23 @@ def test_a_lock_excludes_others_until_it_is_free(tmp_path: Path) -> None:
             assert not again
     with locked(tmp_path, wait=False) as held:
         assert held
+
+
+def test_a_scope_that_others_remove_meanwhile_is_locked_all_the_same(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from s3fuse.rundir import locked
+from s3fuse.teardown import remove_empty_scope
+directory = Path(sys.argv[1])
+for _ in range(1000):
+    with locked(directory):
+        # Fails where somebody else is in here.
+        (directory / "mine").touch(exist_ok=False)
+        (directory / "mine").unlink()
+        remove_empty_scope(directory)
+"""
+    command = [sys.executable, "-c", code, tmp_path / "scope"]
+    others = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [other.communicate()[1] for other in others] == [""] * 4
+    assert not (tmp_path / "scope").exists()
