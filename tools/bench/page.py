@@ -57,6 +57,8 @@ def write() -> None:
             for key, measured in kept.items():
                 lines += ["", f"### {key}: {WORKLOADS[key].title}", ""]
                 lines += [*_table(measured[-1]), *_physics(WORKLOADS[key])]
+                for said in out_of_reach(WORKLOADS[key], measured[-1]):
+                    lines += ["", said]
     PAGE.write_text("\n".join(lines) + "\n")
     first = next(iter(runs.values()))
     _draw({key: first[key][-1] for key in WORKLOADS if key in first})
@@ -83,6 +85,19 @@ def share(workload: Workload, limit: Limit, sides: Sides) -> float:
     # At the speed of one connection.
     allowed = limit.ratio * min(others) + limit.plus_upload / 90e6
     return seconds(workload, sides["s3fuse"]) / allowed
+
+
+def out_of_reach(workload: Workload, sides: Sides) -> list[str]:
+    """What local disk itself, which has no network, does not reach."""
+    found = []
+    for limit in workload.limits:
+        if "local disk" in sides and sides.keys() & set(limit.of):
+            used = share(workload, limit, {**sides, "s3fuse": sides["local disk"]})
+            if used > 1:
+                found.append(
+                    f"Out of reach here: local disk itself used {used:.2f} of {_of(limit)}."
+                )
+    return found
 
 
 def judgement(workload: Workload, sides: Sides) -> list[tuple[str, float]]:
