@@ -143,8 +143,8 @@ def deviations(key: str, samples: list[Sample]) -> list[str]:
 
 def _judged(kept: dict[str, list[Sides]]) -> list[str]:
     lines = [
-        "What this project used of each limit, in the last runs of each workload, some of which were",
-        "run alone; at most 1 holds.",
+        "What this project used of each limit, in the last runs of each workload, some of which",
+        "were run alone; at most 1 holds.",
         "",
         "| workload | at most | runs, the last one last |",
         "| --- | --- | --- |",
