@@ -197,8 +197,7 @@ def command(
     if options.cache_bytes is not None:
         # s3fs bounds its cache by the space it leaves free, in MB; a part is
         # kept back for what others free meanwhile, which s3fs takes for its own.
-        own = int(options.cache_bytes * (1 - KEPT_BACK))
-        own = max(own, options.least_cache)
+        own = max(int(options.cache_bytes * (1 - KEPT_BACK)), options.least_cache)
         spare = max(0, shutil.disk_usage(cache).free - own)
         values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:

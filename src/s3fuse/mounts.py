@@ -132,6 +132,8 @@ class Mounts:
         directory = self.scope_directory
         # Threads of one process share the file lock, hence both.
         with self._lock, locked(directory):
+            # Only now, as others may remove it while it is not locked.
+            secure_directory(directory)
             wanted = (bucket, _identity(connection, options), keys)
             for mount in () if fresh else self.all():
                 # What a run has mounted goes with it, and a shared one with its users.

@@ -79,34 +79,32 @@ def seconds(workload: Workload, samples: list[Sample]) -> float:
     return median(samples, "command" if workload.whole_command else "job")
 
 
-def share(workload: Workload, limit: Limit, sides: Sides) -> float:
-    """Our seconds over those that are allowed."""
+def share(workload: Workload, limit: Limit, sides: Sides, side: str = "s3fuse") -> float:
+    """Seconds of a side, of this project if none is named, over those that are allowed."""
     others = [seconds(workload, sides[side]) for side in limit.of if side in sides]
     # At the speed of one connection.
     allowed = limit.ratio * min(others) + limit.plus_upload / 90e6
-    return seconds(workload, sides["s3fuse"]) / allowed
+    return seconds(workload, sides[side]) / allowed
 
 
 def out_of_reach(workload: Workload, sides: Sides) -> list[str]:
     """What local disk itself, which has no network, does not reach."""
-    found = []
-    for limit in workload.limits:
-        if "local disk" in sides and sides.keys() & set(limit.of):
-            used = share(workload, limit, {**sides, "s3fuse": sides["local disk"]})
-            if used > 1:
-                found.append(
-                    f"Out of reach here: local disk itself used {used:.2f} of {_of(limit)}."
-                )
-    return found
+    if "local disk" not in sides:
+        return []
+    shares = [
+        (_of(limit), share(workload, limit, sides, "local disk"))
+        for limit in _measured(workload, sides)
+    ]
+    return [
+        f"Out of reach here: local disk itself used {used:.2f} of {of}."
+        for of, used in shares
+        if used > 1
+    ]
 
 
 def judgement(workload: Workload, sides: Sides) -> list[tuple[str, float]]:
     """Each limit of a workload, and how much of it was used; at most 1 holds."""
-    found = [
-        (_of(limit), share(workload, limit, sides))
-        for limit in workload.limits
-        if sides.keys() & set(limit.of)
-    ]
+    found = [(_of(limit), share(workload, limit, sides)) for limit in _measured(workload, sides)]
     ours = sides["s3fuse"]
     if workload.megabytes:
         moved = max(each["sent"] for each in ours) / 1e6
@@ -118,6 +116,11 @@ def judgement(workload: Workload, sides: Sides) -> list[tuple[str, float]]:
         taken = max(each["disk"] for each in ours)
         found.append((f"{workload.disk / 1e6:.0f} MB of disk", taken / workload.disk))
     return found
+
+
+def _measured(workload: Workload, sides: Sides) -> list[Limit]:
+    """The limits of a workload of which one of the other sides was run, too."""
+    return [limit for limit in workload.limits if sides.keys() & set(limit.of)]
 
 
 def _of(limit: Limit) -> str:
