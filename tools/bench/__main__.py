@@ -159,8 +159,10 @@ def main(
     with measuring(name) as measured_by:
         for key, workload in wanted.items():
             times = rounds or workload.rounds
+            turn = list(chosen or workload.sides)
             for number in range(times):
-                for side in chosen or workload.sides:
+                # Backwards every other time: who comes next finds the memory that was just freed.
+                for side in turn if number % 2 == 0 else reversed(turn):
                     measured = measured_by(workload, every[side])
                     results[key][side].append(measured)
                     click.echo(
