@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def main(
     exactly: bool,
 ) -> None:
     """Measure, and write the page."""
-    name = list(NETWORKS)[network]
+    name, began = list(NETWORKS)[network], f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     results: dict[str, page.Sides] = defaultdict(lambda: defaultdict(list))
     wanted = {key: WORKLOADS[key] for key in only or WORKLOADS}
     for workload in wanted.values():
@@ -175,7 +176,7 @@ def main(
                     click.echo(f"{key}: {used:.2f} of what is allowed: {limit}")
             if keep and not chosen and not exactly:
                 # A run takes longer than an hour, and may be cut.
-                page.add(name, {key: dict(results[key])})
+                page.add(name, began, {key: dict(results[key])})
     if exactly:
         wrong = [text for key in results for text in page.deviations(key, results[key]["s3fuse"])]
         click.echo("\n".join(wrong) or "Requests and bytes are what they must be.")

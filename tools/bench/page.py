@@ -21,21 +21,23 @@ RUNS = 3
 Sample = dict[str, Any]
 #: The samples of a workload in one run, by side.
 Sides = dict[str, list[Sample]]
+#: When a run began, and what it measured of one workload.
+Run = tuple[str, Sides]
 
 
-def add(network: str, results: dict[str, Sides]) -> None:
+def add(network: str, began: str, results: dict[str, Sides]) -> None:
     """Keep what a run measured beside the two runs before it, and write the page anew."""
     runs = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept = runs.setdefault(network, {})
     for key, sides in results.items():
-        kept[key] = [*kept.get(key, ()), sides][-RUNS:]
+        kept[key] = [*kept.get(key, ()), (began, sides)][-RUNS:]
     RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
     write()
 
 
 def write() -> None:
     """Write page and figure from the results that are kept."""
-    runs: dict[str, dict[str, list[Sides]]] = json.loads(RESULTS.read_text())
+    runs: dict[str, dict[str, list[Run]]] = json.loads(RESULTS.read_text())
     lines = [
         "# Performance",
         "",
@@ -56,13 +58,14 @@ def write() -> None:
             kept = {key: runs[network][key] for key in WORKLOADS if key in runs[network]}
             lines += ["", f"## {network}", "", *_judged(kept)]
             for key, measured in kept.items():
+                _, last = measured[-1]
                 lines += ["", f"### {key}: {WORKLOADS[key].title}", ""]
-                lines += [*_table(measured[-1]), *_physics(WORKLOADS[key])]
-                for said in out_of_reach(WORKLOADS[key], measured[-1]):
+                lines += [*_table(last), *_physics(WORKLOADS[key])]
+                for said in out_of_reach(WORKLOADS[key], last):
                     lines += ["", said]
     PAGE.write_text("\n".join(lines) + "\n")
     first = next(iter(runs.values()))
-    _draw({key: first[key][-1] for key in WORKLOADS if key in first})
+    _draw({key: first[key][-1][1] for key in WORKLOADS if key in first})
 
 
 def median(samples: list[Sample], name: str) -> float:
@@ -145,19 +148,24 @@ def deviations(key: str, samples: list[Sample]) -> list[str]:
     return found
 
 
-def _judged(kept: dict[str, list[Sides]]) -> list[str]:
+def _judged(kept: dict[str, list[Run]]) -> list[str]:
     lines = [
-        "What this project used of each limit, in the last runs of each workload, some of which",
-        "were run alone; at most 1 holds.",
+        "What this project used of each limit, in the last runs of each workload; at most 1 holds.",
+        "In bold: runs of all workloads. The others are of some alone, or of a run that was cut.",
         "",
         "| workload | at most | runs, the last one last |",
         "| --- | --- | --- |",
     ]
+    every = [{began for began, _ in kept.get(key, ())} for key in WORKLOADS]
+    whole = set.intersection(*every)
     for key, runs in kept.items():
-        columns = [judgement(WORKLOADS[key], sides) for sides in runs]
+        marks = ["**" if began in whole else "" for began, _ in runs]
+        columns = [judgement(WORKLOADS[key], sides) for _, sides in runs]
         for row in zip(*columns, strict=True):
-            shares = ", ".join(f"{used:.2f}" for _, used in row)
-            lines.append(f"| {key} | {row[0][0]} | {shares} |")
+            shares = [
+                f"{mark}{used:.2f}{mark}" for mark, (_, used) in zip(marks, row, strict=True)
+            ]
+            lines.append(f"| {key} | {row[0][0]} | {', '.join(shares)} |")
     return lines
 
 
