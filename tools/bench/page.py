@@ -162,9 +162,7 @@ def _judged(kept: dict[str, list[Run]]) -> list[str]:
         marks = ["**" if began in whole else "" for began, _ in runs]
         columns = [judgement(WORKLOADS[key], sides) for _, sides in runs]
         for row in zip(*columns, strict=True):
-            shares = [
-                f"{mark}{used:.2f}{mark}" for mark, (_, used) in zip(marks, row, strict=True)
-            ]
+            shares = [f"{mark}{used:.2f}{mark}" for mark, (_, used) in zip(marks, row, strict=True)]
             lines.append(f"| {key} | {row[0][0]} | {', '.join(shares)} |")
     return lines
 
