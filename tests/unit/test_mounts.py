@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import signal
@@ -139,13 +140,18 @@ def test_busy_for_a_moment_is_waited_for(
 ) -> None:
     bucket.write("x", "content")
     mount = made.mount(bucket.name, server.connection)
-    code = "import time; file = open(r'%s'); print(flush=True); time.sleep(2)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code % (mount.point / "x")], stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+    holder = hold(mount.point / "x")
+
+    def let_go_once_told(record: logging.LogRecord) -> bool:
+        let_go(holder)
+        return True
+
+    caplog.handler.addFilter(let_go_once_told)
+    try:
         made.unmount_own()
+    finally:
+        caplog.handler.removeFilter(let_go_once_told)
+        let_go(holder)
     assert f"(pid {holder.pid})" in caplog.text
     assert "detached" not in caplog.text
     assert_clean(made)
