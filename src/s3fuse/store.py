@@ -50,7 +50,8 @@ class ObjectInfo:
     size : int
         Bytes.
     mtime : float
-        Seconds since the epoch, whole: HEAD and LIST agree on no more.
+        Seconds since the epoch, whole: HEAD and LIST of S3 agree on no more, and
+        those of some stores only to the time that the upload took.
     etag : str
         Without quotes.
     opaque : bool

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,9 +48,13 @@ def test_published_replaced_copied_and_removed(store: Store, tmp_path: Path, siz
     url = BUCKET.child("x.bin")
     for _ in range(2):
         source.write_bytes(os.urandom(size))
+        start = int(time.time())
         info = publish(store, source, url)
         assert info.size == size
-        assert store.list(BUCKET).objects["x.bin"] == info
+        listed = store.list(BUCKET).objects["x.bin"]
+        # rclone tells in one when an upload began, and in the other when it had been written.
+        assert start <= info.mtime <= listed.mtime <= time.time()
+        assert replace(listed, mtime=info.mtime) == info
         download(store, url, info, target)
         assert target.read_bytes() == source.read_bytes()
     store.remove(url)
