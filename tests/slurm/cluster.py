@@ -71,10 +71,12 @@ ConstrainRAMSpace=no
 ConstrainDevices=no
 """
 
-# In the namespaces of a node: its disk, its name, the number of this boot, and
-# the configuration where the clients look for it.
+# In the namespaces of a node: none of the mounts that the head has at this moment,
+# its disk, its name, the number of this boot, and the configuration where the
+# clients look for it.
 NODE = """\
 set -e
+umount --all --types fuse.s3fs --lazy
 mount --bind {disk} {local}
 mount --bind {boot} /proc/sys/kernel/random/boot_id
 mkdir -p /etc/slurm
