@@ -7,12 +7,10 @@ when the last program has closed the object; each time under a lock.  Format:
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from s3fuse.record import Mount
 
@@ -75,30 +73,6 @@ def listed(inode: int, size: int, spans: Iterable[Span]) -> str:
     return "\n".join(lines)
 
 
-def update(path: Path, inode: int, size: int, more: Iterable[Span]) -> None:
-    """Add parts to a list, whose bytes have been written before.
-
-    What is added while s3fs has the object open is lost when it is closed.
-
-    Raises
-    ------
-    OSError
-        If there is no such list any more.
-    ValueError
-        If it is one of another file.
-    """
-    with path.open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        text = file.read()
-        if not text.startswith(f"{inode}:{size}\n"):
-            raise ValueError(f"{path} is not about the file {inode} of {size} bytes")
-        before = joined((p.start, p.start + p.length) for p in _parsed(text) if p.is_there)
-        if after := [span for span in more if not covers(before, span)]:
-            file.seek(0)
-            file.truncate()
-            file.write(listed(inode, size, [*before, *after]))
-
-
 def moved(path: Path) -> int:
     """How much of an object has come to this node for those who read it at `path`.
 
@@ -132,18 +106,3 @@ def joined(spans: Iterable[Span]) -> list[Span]:
         else:
             result.append((start, end))
     return result
-
-
-def covers(spans: Iterable[Span], span: Span) -> bool:
-    """Whether one of the parts has all of another."""
-    return any(start <= span[0] and span[1] <= end for start, end in spans)
-
-
-def data(file: IO[bytes]) -> Iterator[Span]:
-    """The parts of a sparse file that have been written, as far as its file system tells."""
-    end = 0
-    with contextlib.suppress(OSError):
-        while True:
-            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            yield start, end

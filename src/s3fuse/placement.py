@@ -14,11 +14,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from s3fuse import hdf5, prefill, whole
+from s3fuse import prefill, whole
 from s3fuse.daemon import MountOptions, Reading, require
 from s3fuse.early import Early
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
-from s3fuse.follow import FOLLOWERS
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.readahead import READ_AHEAD
@@ -141,7 +140,7 @@ class Placement:
                 if pieces and now.etag == info.etag:
                     prefill.fill(mount, now, pieces)
                 mount = self._link(mount, url, [now], path, options)
-                self._read_ahead(mount, url, now, path, reading, pieces)
+                self._read_ahead(mount, now, path, reading, pieces)
                 return now
         if not self.early.take(url, info, path):
             download(self.store, url, info, path)
@@ -222,7 +221,6 @@ class Placement:
     def _read_ahead(
         self,
         mount: Mount,
-        url: S3Url,
         info: ObjectInfo,
         path: Path,
         reading: Reading,
@@ -238,15 +236,7 @@ class Placement:
                 return
         # netCDF-C reads 4 MB to see what a file is; some have been filled in.
         first = range(len(filled.get(0, b"")), info.size)[:1]
-        chunks = hdf5.chunks(filled.values(), info.size)
-        bound = self.options.cache_bytes
-        if FOLLOWERS.has(mount, url.key) or FOLLOWERS.add(
-            *(self.store, url, info, mount, chunks, reading.ahead, bound)
-        ):
-            # s3fs looks for what has been brought when it opens the file, so nobody holds it.
-            READ_AHEAD.add(mount.point, info.key, first, reading, then=lambda: True)
-        else:
-            READ_AHEAD.add(mount.point, info.key, first, reading)
+        READ_AHEAD.add(mount.point, info.key, first, reading)
 
     def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
         """Whether a mount has the version of an object that the S3 API has."""

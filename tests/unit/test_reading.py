@@ -1,9 +1,7 @@
 """What is laid into a mount's cache, held open and taken out of it: always the object's bytes."""
 
-import os
 import random
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from conftest import Bucket, wait_for
 from fault_proxy import Proxy
 from s3fuse import hdf5, pages, prefill, whole
 from s3fuse.daemon import MountOptions, Reading
-from s3fuse.follow import FEWEST, FOLLOWERS, FURTHER, Follower, Steps
 from s3fuse.links import make_link
 from s3fuse.mounts import Mounts
 from s3fuse.readahead import READ_AHEAD
@@ -221,122 +218,3 @@ def test_the_chunks_of_a_file_are_where_its_data_are(
 
 def test_no_chunks_in_what_is_no_hdf5_file() -> None:
     assert hdf5.chunks([b"", b"TREE\1\0", bytes(1000), b"TREE\1\0\2\0" + bytes(60)], 1000) == []
-
-
-@pytest.mark.parametrize(
-    ("read", "step", "others"),
-    [
-        ([[0]], 0, []),
-        ([[0], [30]], 0, []),
-        ([[0], [30], [60]], 30, [30, 90, 0]),
-        ([[0, 30, 60]], 30, [30, 90, 0]),
-        ([[90, 60, 30]], 30, [0, 60, 90]),
-        ([[0, 30, 60], [90]], 30, [60, 30, 0]),
-        ([[0, 30, 60], [7]], 0, []),
-        ([[0, 30, 60], [7], [17], [27]], 10, [17, 37, 7, 47, 57, 67, 77, 87, 97]),
-        # Steps within what s3fs fetches at once.
-        ([[0, 5, 10, 15]], 0, []),
-    ],
-)
-def test_equal_steps_are_recognised(read: list[list[int]], step: int, others: list[int]) -> None:
-    steps = Steps(least=8)
-    for each in read:
-        steps.read(each)
-    assert steps.step == step
-    assert steps.others(100) == others
-
-
-def read_chunks(path: Path, chunks: list[pages.Span], numbers: range) -> list[bytes]:
-    """Read some chunks, with the file opened once, as Iris does it."""
-    with path.open("rb", buffering=0) as file:
-        return [os.pread(file.fileno(), chunks[n][1] - chunks[n][0], chunks[n][0]) for n in numbers]
-
-
-def test_what_equal_steps_lead_to_is_there_before_it_is_read(
-    made: Mounts, counted: Store, proxy: Proxy, bucket: Bucket, long: Path
-) -> None:
-    bucket.upload(long, "x.nc")
-    content, url = long.read_bytes(), bucket.url.child("x.nc")
-    info = look(counted, bucket, "x.nc")
-    mounted = mount(made, counted, bucket)
-    pieces = prefill.metadata(counted, url, info)
-    assert prefill.fill(mounted, info, pieces)
-    chunks = hdf5.chunks(pieces.values(), info.size)
-    path = mounted.point / "x.nc"
-    path.stat()
-    assert FOLLOWERS.add(counted, url, info, mounted, chunks, Reading.RANDOM.ahead, None)
-    assert FOLLOWERS.has(mounted, "x.nc")
-    time.sleep(0.1)
-    began, ahead = range(3, 44, 20), range(63, 90, 20)
-    for number, data in zip(began, read_chunks(path, chunks, began), strict=True):
-        assert data == content[slice(*chunks[number])]
-    wanted = {(chunks[n][0] // 4096 * 4096, chunks[n][1] + FURTHER) for n in ahead}
-    listed = pages.list_file(mounted, "x.nc")
-
-    def are_there() -> bool:
-        rows = [list(map(int, line.split(":"))) for line in listed.read_text().splitlines()[1:]]
-        there = pages.joined((start, start + size) for start, size, loaded, _ in rows if loaded)
-        return all(pages.covers(there, span) for span in wanted)
-
-    wait_for(are_there)
-    time.sleep(0.1)
-    proxy.reset_counts()
-    for number, data in zip(ahead, read_chunks(path, chunks, ahead), strict=True):
-        assert data == content[slice(*chunks[number])]
-    assert proxy.counts.requests["GET"] == 0
-    assert path.read_bytes() == content
-    made.unmount()
-    wait_for(lambda: not FOLLOWERS.has(mounted, "x.nc"))
-
-
-def test_what_was_filled_in_is_no_step(
-    made: Mounts, counted: Store, proxy: Proxy, bucket: Bucket, long: Path
-) -> None:
-    bucket.upload(long, "x.nc")
-    url, info = bucket.url.child("x.nc"), look(counted, bucket, "x.nc")
-    mounted = mount(made, counted, bucket)
-    chunks = chunks_by_search(long)
-    # As the nodes of an index may lie.
-    assert prefill.fill(mounted, info, {chunks[n][0]: b"node" for n in (5, 25, 45)})
-    proxy.reset_counts()
-    assert FOLLOWERS.add(counted, url, info, mounted, chunks, Reading.RANDOM.ahead, None)
-    time.sleep(0.5)
-    assert proxy.counts.requests["GET"] == 0
-
-
-def test_an_object_that_is_replaced_brings_nothing(
-    made: Mounts, counted: Store, bucket: Bucket, long: Path
-) -> None:
-    bucket.upload(long, "x.nc")
-    url, info = bucket.url.child("x.nc"), look(counted, bucket, "x.nc")
-    mounted = mount(made, counted, bucket)
-    pieces = prefill.metadata(counted, url, info)
-    assert prefill.fill(mounted, info, pieces)
-    follower = Follower(counted, url, info, mounted, [(0, 1)] * FEWEST, 1, None)
-    before = pages.list_file(mounted, "x.nc").read_text()
-    bucket.write("x.nc", bytes(info.size))
-    follower.bring((20 * MEGABYTE, 21 * MEGABYTE))
-    assert pages.list_file(mounted, "x.nc").read_text() == before
-    assert not any(start < 21 * MEGABYTE < end for start, end in follower.there())
-
-
-def test_a_list_of_another_file_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "list"
-    path.write_text(before := pages.listed(7, 1000, [(0, 10)]))
-    for inode, size in ((8, 1000), (7, 1001)):
-        with pytest.raises(ValueError, match="not about the file"):
-            pages.update(path, inode, size, [(10, 20)])
-        assert path.read_text() == before
-    pages.update(path, 7, 1000, [(990, 1000), (5, 20)])
-    assert path.read_text() == "7:1000\n0:20:1:0\n20:970:0:0\n990:10:1:0"
-
-
-def test_few_chunks_are_not_followed(made: Mounts, counted: Store, bucket: Bucket) -> None:
-    bucket.write("x", b"content")
-    info = look(counted, bucket, "x")
-    mounted = mount(made, counted, bucket)
-    few = [(number, number + 1) for number in range(FEWEST - 1)]
-    assert not FOLLOWERS.add(counted, bucket.url.child("x"), info, mounted, few, 1, None)
-    # Nothing has been laid into the cache, so there is nothing to watch.
-    many = [(number, number + 1) for number in range(FEWEST)]
-    assert not FOLLOWERS.add(counted, bucket.url.child("x"), info, mounted, many, 1, None)
