@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3fuse.server import Server, serving
-from s3fuse.store import Store
+from s3fuse.embedded_server import Server, serving
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 ROOT = Path(__file__).parent.parent

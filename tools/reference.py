@@ -15,7 +15,7 @@ import yaml
 
 import snakemake_on_schedule
 from s3fuse import cli
-from s3fuse.connection import ENVIRONMENT_PREFIX
+from s3fuse.s3.connection import ENVIRONMENT_PREFIX
 from snakemake_storage_plugin_s3fuse.settings import StorageProviderSettings
 
 ROOT = Path(__file__).parent.parent

@@ -2,16 +2,16 @@
 
 The library behind the Snakemake storage plugin of the same name.  It knows
 no Snakemake.  Two planes are kept apart: what is in a bucket is asked through
-the S3 API (`s3fuse.store`); bytes come through read-only mounts
-(`s3fuse.mounts`) or copies, and go back by verified uploads
-(`s3fuse.transfer`).
+the S3 API (`s3fuse.s3.store`); bytes come through read-only mounts
+(`s3fuse.mount.mounts`) or copies, and go back by verified uploads
+(`s3fuse.publish.upload`).
 """
 
-from s3fuse.connection import Connection
 from s3fuse.errors import S3FuseError
 from s3fuse.interactive import mounted
-from s3fuse.mounts import Mounts
-from s3fuse.store import Store
+from s3fuse.mount.mounts import Mounts
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 __all__ = ["Connection", "Mounts", "S3FuseError", "S3Url", "Store", "__version__", "mounted"]

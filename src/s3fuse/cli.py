@@ -20,18 +20,18 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from s3fuse import __version__
-from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
-from s3fuse.daemon import MountOptions
 from s3fuse.doctor import Doctor, State
+from s3fuse.embedded_server import serving
 from s3fuse.errors import QueryError, S3FuseError
-from s3fuse.journal import Journal
-from s3fuse.mounts import NO_LINKS, Mounts
-from s3fuse.record import Mount, mounts_of_node
-from s3fuse.rundir import default_cache_dir, default_mount_root, is_ours
-from s3fuse.server import serving
-from s3fuse.store import Store
-from s3fuse.teardown import sweep, unmount_all
-from s3fuse.unsent import unsent
+from s3fuse.mount.daemon import MountOptions
+from s3fuse.mount.mounts import NO_LINKS, Mounts
+from s3fuse.mount.record import Mount, mounts_of_node
+from s3fuse.mount.s3fs_cache.pending_uploads import unsent
+from s3fuse.mount.unmount import sweep, unmount_all
+from s3fuse.node.directories import default_cache_dir, default_mount_root, is_ours
+from s3fuse.publish.journal import Journal
+from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
+from s3fuse.s3.store import Store
 from s3fuse.urls import SCHEME, S3Url
 
 COLOURS = {State.OK: "green", State.NOTE: "yellow", State.FAILED: "red", State.SKIPPED: "blue"}

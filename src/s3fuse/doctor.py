@@ -21,8 +21,6 @@ from typing import Any
 
 import humanfriendly
 
-from s3fuse import daemon
-from s3fuse.connection import Connection
 from s3fuse.errors import (
     AccessDenied,
     CredentialsError,
@@ -32,11 +30,13 @@ from s3fuse.errors import (
     QueryError,
     S3FuseError,
 )
-from s3fuse.journal import Journal
-from s3fuse.mounts import NO_LINKS, Mounts
-from s3fuse.record import mounts_of_node
-from s3fuse.rundir import default_cache_dir, default_mount_root, secure_directory
-from s3fuse.store import ObjectInfo, Store, explained
+from s3fuse.mount import daemon
+from s3fuse.mount.mounts import NO_LINKS, Mounts
+from s3fuse.mount.record import mounts_of_node
+from s3fuse.node.directories import default_cache_dir, default_mount_root, secure_directory
+from s3fuse.publish.journal import Journal
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.store import ObjectInfo, Store, explained
 from s3fuse.urls import S3Url
 
 #: Seconds within which an endpoint must answer, and a bucket.

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from s3fuse.connection import Connection
-from s3fuse.daemon import MountOptions
-from s3fuse.mounts import NO_LINKS, Mounts
-from s3fuse.store import Store
-from s3fuse.teardown import sweep
+from s3fuse.mount.daemon import MountOptions
+from s3fuse.mount.mounts import NO_LINKS, Mounts
+from s3fuse.mount.unmount import sweep
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 #: Seconds to wait for files that are still open at the end; most are open in this process.

@@ -92,8 +92,8 @@ def run(arguments: tuple[str, ...], began: datetime, lock: IO[str]) -> tuple[int
             # While Snakemake starts: a run with nothing to do would feel it before.
             import humanfriendly
 
-            from s3fuse.rundir import Node, Process
-            from s3fuse.tally import Counts, total
+            from s3fuse.node.directories import Node, Process
+            from s3fuse.traffic import Counts, total
 
             me = Process.of(os.getpid())
             _write(lock, {"node": asdict(Node.here()), "process": asdict(me)})

@@ -27,19 +27,19 @@ from snakemake_interface_storage_plugins.storage_provider import (
 )
 
 from s3fuse.errors import QueryError
-from s3fuse.journal import Journal
-from s3fuse.mounts import Mounts
-from s3fuse.placement import Placement
-from s3fuse.scratch import Scratch
-from s3fuse.snapshot import Snapshot
-from s3fuse.store import ObjectInfo, Store
-from s3fuse.tally import Tally
-from s3fuse.teardown import sweep
-from s3fuse.transfer import CONCURRENCY
+from s3fuse.inputs.placement import Placement
+from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.unmount import sweep
+from s3fuse.node.job_directory import Scratch
+from s3fuse.publish.journal import Journal
+from s3fuse.publish.upload import CONCURRENCY
+from s3fuse.s3.listings import Snapshot
+from s3fuse.s3.store import ObjectInfo, Store
+from s3fuse.traffic import Tally
 from s3fuse.urls import S3Url, redacted
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
-from snakemake_storage_plugin_s3fuse.insides import Insides
 from snakemake_storage_plugin_s3fuse.settings import StorageProviderSettings, parse_size
+from snakemake_storage_plugin_s3fuse.workflow_state import Insides
 
 if TYPE_CHECKING:
     from snakemake_storage_plugin_s3fuse.storage_object import StorageObject

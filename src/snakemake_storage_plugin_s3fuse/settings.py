@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Optional
 import humanfriendly
 from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
 
-from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
-from s3fuse.daemon import MountOptions
 from s3fuse.errors import SettingsError
-from s3fuse.placement import Access
-from s3fuse.rundir import default_cache_dir, default_mount_root
+from s3fuse.inputs.placement import Access
+from s3fuse.mount.daemon import MountOptions
+from s3fuse.node.directories import default_cache_dir, default_mount_root
+from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 
 
 def _setting(help: str, default: Any = None, *, secret: bool = False, **metadata: Any) -> Any:

@@ -16,8 +16,8 @@ from snakemake_interface_storage_plugins.storage_object import (
 )
 
 from s3fuse.errors import ObjectChanged, QueryError
-from s3fuse.store import ObjectInfo, not_found
-from s3fuse.transfer import CONCURRENCY, publish, publish_folder
+from s3fuse.publish.upload import CONCURRENCY, publish, publish_folder
+from s3fuse.s3.store import ObjectInfo, not_found
 from s3fuse.urls import SCHEME, S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
 

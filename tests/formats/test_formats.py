@@ -18,11 +18,11 @@ from iris.cube import CubeList
 from conftest import ROOT, MakeBucket
 from demo import SAMPLES
 from formats import samples
-from s3fuse.daemon import MountOptions, Reading
-from s3fuse.mounts import Mounts
-from s3fuse.placement import Access, Placement
-from s3fuse.server import Server
-from s3fuse.store import Store
+from s3fuse.embedded_server import Server
+from s3fuse.inputs.placement import Access, Placement
+from s3fuse.mount.daemon import MountOptions, Reading
+from s3fuse.mount.mounts import Mounts
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -234,7 +234,7 @@ def split(page: str) -> tuple[list[str], list[float]]:
 def test_cubes_that_are_saved_come_back_from_the_bucket(
     extension: str, places: Places, make_bucket: MakeBucket, tmp_path: Path
 ) -> None:
-    from s3fuse.transfer import publish
+    from s3fuse.publish.upload import publish
 
     bucket = make_bucket()
     cube = iris.load_cube(SAMPLES / "pre-industrial.pp")

@@ -11,7 +11,7 @@ import yaml
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake
 from demo import DATA, SAMPLES
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 
 def demo_config(inputs: str, results: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ import pytest
 
 from conftest import Bucket, mounted, s3fuse
 from fault_proxy import proxied
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 
 def mount_to_write(bucket: Bucket, workdir: Path, environment: dict[str, str]) -> Path:

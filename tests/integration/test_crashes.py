@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from conftest import Bucket, daemons, mounted, output_of, snakemake, snakemake_command
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 SMALL = Path(__file__).parent / "small.smk"
 OPTIONS = ("--cores", "2", "--storage-s3fuse-access", "mount", "--rerun-incomplete")
@@ -199,7 +199,7 @@ def test_an_input_that_is_replaced_during_the_run(
     script = tmp_path / "replace.py"
     script.write_text(
         "from s3fuse import Store\n"
-        "from s3fuse.connection import Connection\n"
+        "from s3fuse.s3.connection import Connection\n"
         "files = Store(Connection.from_environment()).filesystem\n"
         f"files.copy('{bucket.name}/new.txt', '{bucket.name}/in.txt')\n"
     )

@@ -14,9 +14,9 @@ import pytest
 
 from conftest import mounted, output_of, snakemake
 from fault_proxy import Proxy, Request, proxied
-from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
-from s3fuse.store import Store
-from s3fuse.transfer import publish
+from s3fuse.publish.upload import publish
+from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from stores import moto
 
@@ -117,6 +117,6 @@ def test_a_file_of_credentials_that_is_written_anew_is_read_again(
     (tmp_path / "x").write_text("content")
     info = publish(store, tmp_path / "x", BUCKET.child("x"))
     assert info.size == 7
-    monkeypatch.setattr("s3fuse.connection.LOOK_UP_INTERVAL", 1e-3)
+    monkeypatch.setattr("s3fuse.s3.connection.LOOK_UP_INTERVAL", 1e-3)
     assert connection.credentials().access_key == "NEW"
     assert replace(connection, anonymous=True).credentials().environment == {}

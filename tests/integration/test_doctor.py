@@ -16,7 +16,7 @@ import pytest
 
 from conftest import WITHOUT_DEVICE, Bucket, mounted, s3fuse
 from fault_proxy import Faults, proxied
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 #: Seconds within which the cause must be named.
 AT_MOST = 15.0

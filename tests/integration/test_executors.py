@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 SNAKEFILE = Path(__file__).with_name("months.smk")
 #: An engine: it runs a script beside everything else, and prints the number of the job.

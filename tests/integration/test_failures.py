@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, Bucket, MakeBucket, daemons, mounted, output_of, snakemake
 from fault_proxy import Faults, proxied
 from integration.conftest import SAMPLES, Project
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 SMALL = Path(__file__).parent / "small.smk"
 KEYS = "SNAKEMAKE_STORAGE_S3FUSE_"

@@ -15,11 +15,11 @@ import pytest
 
 from conftest import Bucket
 from fault_proxy import Faults, Proxy, proxied
+from s3fuse.embedded_server import Server
 from s3fuse.errors import CredentialsError, PublishError, S3FuseError
-from s3fuse.journal import Journal
-from s3fuse.server import Server
-from s3fuse.store import Store
-from s3fuse.transfer import PART_SIZE, download, publish
+from s3fuse.publish.journal import Journal
+from s3fuse.publish.upload import PART_SIZE, download, publish
+from s3fuse.s3.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +102,7 @@ def test_a_token_that_expires_is_said_at_once(
 def test_an_upload_that_fails_for_good_leaves_the_old_object_and_no_parts(
     server: Server, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s3fuse.patience.PATIENCE", 1)
+    monkeypatch.setattr("s3fuse.s3.retries.PATIENCE", 1)
     bucket.write("x", "old")
     (tmp_path / "x").write_bytes(os.urandom(3 * PART_SIZE))
 
@@ -140,8 +140,8 @@ def test_the_parts_of_a_killed_upload_are_removed_by_the_next_run(
 import sys
 from pathlib import Path
 from s3fuse import Connection, S3Url, Store
-from s3fuse.journal import Journal
-from s3fuse.transfer import publish
+from s3fuse.publish.journal import Journal
+from s3fuse.publish.upload import publish
 path, root, bucket, *connection = sys.argv[1:]
 publish(Store(Connection(*connection)), Path(path), S3Url(bucket, "x"), Journal(Path(root)))
 """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Bucket, mounted, output_of, snakemake
-from s3fuse.daemon import Reading
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
+from s3fuse.mount.daemon import Reading
 
 SMALL = Path(__file__).parent / "small.smk"
 MB = 2**20

@@ -17,10 +17,10 @@ from snakemake_interface_storage_plugins.tests import TestStorageBase
 
 from conftest import ROOT, Bucket, mounted, snakemake
 from fault_proxy import Faults, proxied
+from s3fuse.embedded_server import Server
 from s3fuse.errors import ObjectNotFound, QueryError
-from s3fuse.server import Server
-from s3fuse.snapshot import Snapshot
-from s3fuse.store import Store
+from s3fuse.s3.listings import Snapshot
+from s3fuse.s3.store import Store
 from snakemake_storage_plugin_s3fuse import StorageObject, StorageProvider, StorageProviderSettings
 from snakemake_storage_plugin_s3fuse.errors import StorageError
 

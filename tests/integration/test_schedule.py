@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from conftest import Bucket, MakeBucket, mounted, snakemake_command
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 SNAKEFILE = Path(__file__).with_name("months.smk")
 SIZE = 300_000

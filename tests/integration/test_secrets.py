@@ -14,7 +14,7 @@ import yaml
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake_command
 from integration.conftest import SAMPLES, demo_config
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 
 class Watch(threading.Thread):

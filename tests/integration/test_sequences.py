@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from s3fuse.server import Server, serving
-from s3fuse.store import Store
+from s3fuse.embedded_server import Server, serving
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse import StorageProvider, StorageProviderSettings
-from snakemake_storage_plugin_s3fuse.insides import Insides
+from snakemake_storage_plugin_s3fuse.workflow_state import Insides
 
 KEYS = st.sampled_from(["a", "b", "folder/c"])
 CONTENTS = st.binary(max_size=50)

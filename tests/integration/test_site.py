@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import ROOT, Bucket, mounted
 from demo import SAMPLES
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 TUTORIAL = (ROOT / "docs/tutorial/first-figure.md").read_text()
 SHELL = (ROOT / "docs/how-to/shell.md").read_text()

@@ -19,7 +19,7 @@ import yaml
 from conftest import ROOT, Bucket, MakeBucket, mounted, output_of, snakemake
 from demo import SAMPLES
 from s3fuse import __version__
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 HERE = Path(__file__).parent
 PAGE = (ROOT / "docs/how-to/own-workflow.md").read_text()

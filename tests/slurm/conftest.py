@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake_command
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, cluster
 
 SNAKEFILE = Path(__file__).with_name("sums.smk")
@@ -184,5 +184,9 @@ def _nothing_left(slurm: Cluster, server: Server, tmp_path: Path) -> Iterator[No
 
 def next_job() -> list[str]:
     """A job of ours that does nothing by itself."""
-    code = "from s3fuse.rundir import default_mount_root as r; from s3fuse.teardown import sweep"
-    return [sys.executable, "-c", f"{code}; sweep(r())"]
+    code = (
+        "from s3fuse.mount.unmount import sweep;"
+        "from s3fuse.node.directories import default_mount_root;"
+        "sweep(default_mount_root())"
+    )
+    return [sys.executable, "-c", code]

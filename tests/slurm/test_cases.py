@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from conftest import MakeBucket
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, SlurmNode, wait_for
 from slurm.conftest import NAMES, Inputs, MakeRun, Run, next_job
 

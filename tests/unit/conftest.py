@@ -7,8 +7,8 @@ import pytest
 
 from conftest import daemons, mounted
 from fault_proxy import Proxy, proxied
-from s3fuse.mounts import Mounts
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
+from s3fuse.mount.mounts import Mounts
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 from conftest import Bucket, wait_for
 from fault_proxy import Faults, Proxy
-from s3fuse.early import WORKERS, Early
-from s3fuse.server import Server
-from s3fuse.store import ObjectInfo, Store
+from s3fuse.embedded_server import Server
+from s3fuse.inputs.prefetch import WORKERS, Early
+from s3fuse.s3.store import ObjectInfo, Store
 from s3fuse.urls import S3Url
 
 
@@ -91,7 +91,7 @@ def test_what_fails_is_left_to_the_job(
 def test_no_more_than_the_bound(
     early: Early, proxy: Proxy, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s3fuse.early.MOST_BYTES", 3 * len("content 0"))
+    monkeypatch.setattr("s3fuse.inputs.prefetch.MOST_BYTES", 3 * len("content 0"))
     early.fetch(objects(bucket, 5))
     wait_for(lambda: proxy.counts.requests["GET"] == 3)
     time.sleep(0.5)

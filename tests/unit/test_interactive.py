@@ -14,8 +14,8 @@ import pytest
 
 import s3fuse
 from conftest import Bucket, mounted
+from s3fuse.embedded_server import Server
 from s3fuse.errors import BucketNotFound, MountBusy, QueryError
-from s3fuse.server import Server
 
 
 @pytest.fixture(autouse=True)

@@ -13,19 +13,19 @@ import psutil
 import pytest
 
 from conftest import Bucket, daemons, mounted
-from s3fuse import daemon, mounts
-from s3fuse.connection import Connection
-from s3fuse.daemon import MountOptions, Reading
+from s3fuse.embedded_server import Server
 from s3fuse.errors import MountBusy, MountError, NotUploaded, S3FuseError, SettingsError
-from s3fuse.links import make_link
-from s3fuse.mounts import Mounts
-from s3fuse.pages import list_file
-from s3fuse.readahead import READ_AHEAD
-from s3fuse.record import RECORD, Mount
-from s3fuse.rundir import Process
-from s3fuse.server import Server
-from s3fuse.teardown import fusermount, sweep, unmount, unmount_all
-from s3fuse.unsent import unsent
+from s3fuse.mount import daemon, mounts
+from s3fuse.mount.daemon import MountOptions, Reading
+from s3fuse.mount.links import make_link
+from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.record import RECORD, Mount
+from s3fuse.mount.s3fs_cache.page_list import list_file
+from s3fuse.mount.s3fs_cache.pending_uploads import unsent
+from s3fuse.mount.unmount import fusermount, sweep, unmount, unmount_all
+from s3fuse.node.directories import Process
+from s3fuse.s3.connection import Connection
 
 
 def assert_clean(made: Mounts) -> None:

@@ -12,14 +12,16 @@ from iris.cube import Cube
 
 from conftest import Bucket, wait_for
 from fault_proxy import Proxy
-from s3fuse import hdf5, pages, prefill, whole
-from s3fuse.daemon import MountOptions, Reading
-from s3fuse.links import make_link
-from s3fuse.mounts import Mounts
-from s3fuse.readahead import READ_AHEAD
-from s3fuse.record import Mount
-from s3fuse.server import Server
-from s3fuse.store import ObjectInfo, Store
+from s3fuse.embedded_server import Server
+from s3fuse.mount.daemon import MountOptions, Reading
+from s3fuse.mount.links import make_link
+from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.record import Mount
+from s3fuse.mount.s3fs_cache import hdf5, prefill
+from s3fuse.mount.s3fs_cache import local_files as whole
+from s3fuse.mount.s3fs_cache import page_list as pages
+from s3fuse.s3.store import ObjectInfo, Store
 
 DAYS = 300
 MEGABYTE = 10**6

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from s3fuse import rundir
 from s3fuse.errors import RunDirError
-from s3fuse.rundir import Node, Process, locked, scope, secure_directory
+from s3fuse.node import directories as rundir
+from s3fuse.node.directories import Node, Process, locked, scope, secure_directory
 
 
 def test_a_directory_is_made_for_us_alone(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_children_find_the_owner_of_their_run(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv(rundir.OWNER_VARIABLE, raising=False)
     owner = rundir.current_owner()
     assert owner.pid == os.getpid()
-    code = "from s3fuse.rundir import current_owner; print(current_owner().pid)"
+    code = "from s3fuse.node.directories import current_owner; print(current_owner().pid)"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(child.stdout) == os.getpid()
 
@@ -102,8 +102,8 @@ def test_a_scope_that_others_remove_meanwhile_is_locked_all_the_same(tmp_path: P
     code = """
 import sys
 from pathlib import Path
-from s3fuse.rundir import locked
-from s3fuse.teardown import remove_empty_scope
+from s3fuse.node.directories import locked
+from s3fuse.mount.unmount import remove_empty_scope
 directory = Path(sys.argv[1])
 for _ in range(1000):
     with locked(directory):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from s3fuse.rundir import SCRATCH
-from s3fuse.scratch import Scratch
-from s3fuse.teardown import sweep
+from s3fuse.mount.unmount import sweep
+from s3fuse.node.directories import SCRATCH
+from s3fuse.node.job_directory import Scratch
 
 MAKE = """
 import sys
 from pathlib import Path
-from s3fuse.scratch import Scratch
+from s3fuse.node.job_directory import Scratch
 made = Scratch(Path(sys.argv[1]), Path(sys.argv[2]))
 (made.path / "copy").write_text("content")
 print(made.path, flush=True)

@@ -1,16 +1,16 @@
 import pytest
 
 from conftest import Bucket
-from s3fuse.connection import Connection
+from s3fuse.embedded_server import Server
 from s3fuse.errors import (
     BucketNotFound,
     CredentialsError,
     EndpointError,
     SettingsError,
 )
-from s3fuse.server import Server
-from s3fuse.snapshot import Snapshot
-from s3fuse.store import Store
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.listings import Snapshot
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 

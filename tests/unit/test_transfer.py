@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Bucket
-from s3fuse import transfer
 from s3fuse.errors import BucketNotFound, ObjectChanged, PublishError
-from s3fuse.store import Store
+from s3fuse.publish import upload as transfer
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 

@@ -31,9 +31,9 @@ from bench.models import NETWORKS, dollars
 from bench.sides import OUT, Side, sides
 from bench.workloads import WORKLOADS, Workload
 from fault_proxy import Faults, Proxy, proxied
-from s3fuse.rundir import default_cache_dir
-from s3fuse.server import Server, serving
-from s3fuse.store import Store
+from s3fuse.embedded_server import Server, serving
+from s3fuse.node.directories import default_cache_dir
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 DATA = Path(".bench/data")

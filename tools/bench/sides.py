@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3fuse.server import Server
+from s3fuse.embedded_server import Server
 
 OUT = "out"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
-from s3fuse.daemon import Reading
-from s3fuse.prefill import BLOCK, HEAD, TAIL
+from s3fuse.mount.daemon import Reading
+from s3fuse.mount.s3fs_cache.prefill import BLOCK, HEAD, TAIL
 
 WORK = Path(__file__).with_name("work.py")
 REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")

@@ -19,7 +19,7 @@ import click
 
 from reliability.cases import CASES
 from reliability.runs import HEALED, RIGHT, Lab
-from s3fuse.server import serving
+from s3fuse.embedded_server import serving
 
 PAGE = Path(__file__).parents[2] / "docs/reference/reliability.md"
 #: The outcomes of each case when it was last tried, so that one can be tried alone.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fault_proxy import Request
 from reliability.runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, nothing
-from s3fuse.mounts import Mounts
+from s3fuse.mount.mounts import Mounts
 
 Break = Callable[[Try], None]
 

@@ -22,8 +22,8 @@ from iris.cube import Cube
 from iris.fileformats.netcdf import save
 
 from fault_proxy import Faults, Proxy, proxied
-from s3fuse.server import Server
-from s3fuse.store import Store
+from s3fuse.embedded_server import Server
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"

@@ -47,7 +47,7 @@ def logged(snakemake: Any) -> Iterator[None]:
 
 def _count(names: Mapping[str, str], path: Path) -> None:
     try:
-        from s3fuse.pages import moved
+        from s3fuse.mount.s3fs_cache.page_list import moved
     except ImportError:
         # In an environment of its own, a job has no plugin to ask.
         return

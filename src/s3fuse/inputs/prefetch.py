@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
-from s3fuse.store import ObjectInfo, Store
-from s3fuse.transfer import download
+from s3fuse.publish.upload import download
+from s3fuse.s3.store import ObjectInfo, Store
 from s3fuse.urls import S3Url
 
 #: Bytes that are fetched before jobs want them, and the share of what the disk has free.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3fuse.connection import Connection, is_passing, no_credentials
 from s3fuse.errors import (
     AccessDenied,
     BucketNotFound,
@@ -21,7 +20,8 @@ from s3fuse.errors import (
     ObjectNotFound,
     S3FuseError,
 )
-from s3fuse.patience import patiently
+from s3fuse.s3.connection import Connection, is_passing, no_credentials
+from s3fuse.s3.retries import patiently
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from s3fuse.errors import AccessDenied
-from s3fuse.store import Listing, ObjectInfo, Store
+from s3fuse.s3.store import Listing, ObjectInfo, Store
 from s3fuse.urls import S3Url
 
 

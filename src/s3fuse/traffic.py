@@ -12,7 +12,7 @@ from pathlib import Path
 
 import humanfriendly
 
-from s3fuse.store import ObjectInfo
+from s3fuse.s3.store import ObjectInfo
 from s3fuse.urls import S3Url
 
 #: Names the folder in which each process of a run leaves its counts.

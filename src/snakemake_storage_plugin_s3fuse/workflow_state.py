@@ -19,8 +19,8 @@ from snakemake.io.flags.access_patterns import STORE_KEY as ACCESS_PATTERN
 from snakemake.io.flags.access_patterns import AccessPattern
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from s3fuse.daemon import Reading
-from s3fuse.rundir import claim_ownership
+from s3fuse.mount.daemon import Reading
+from s3fuse.node.directories import claim_ownership
 
 T = TypeVar("T")
 

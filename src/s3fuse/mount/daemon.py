@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from s3fuse.connection import Connection
 from s3fuse.errors import MountUnavailable, SettingsError
+from s3fuse.s3.connection import Connection
 
 # Popen objects warn when they go before their process does; these may.
 _started: list[subprocess.Popen[bytes]] = []

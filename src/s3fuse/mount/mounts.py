@@ -1,7 +1,7 @@
 """Mounts from birth to death: made on demand, proven ready, taken down with patience.
 
 A mount belongs to a process.  When that process is gone, whoever comes next
-takes its mounts down (`s3fuse.teardown.sweep`).
+takes its mounts down (`s3fuse.mount.unmount.sweep`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from typing import NoReturn
 
 import tenacity
 
-from s3fuse import daemon
-from s3fuse.connection import Connection
-from s3fuse.daemon import MountOptions
 from s3fuse.errors import MountError
-from s3fuse.keeper import Keeper
-from s3fuse.links import links_into, move_links
-from s3fuse.record import Mount, mounts_below
-from s3fuse.rundir import (
+from s3fuse.mount import daemon
+from s3fuse.mount.daemon import MountOptions
+from s3fuse.mount.leases import is_used, using
+from s3fuse.mount.links import links_into, move_links
+from s3fuse.mount.record import Mount, mounts_below
+from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, unsent
+from s3fuse.mount.unmount import discard, fusermount, remove_empty_scope, unmount, unmount_all
+from s3fuse.mount.watchdog import Keeper
+from s3fuse.node.directories import (
     Node,
     Process,
     current_owner,
@@ -37,9 +39,7 @@ from s3fuse.rundir import (
     scope,
     secure_directory,
 )
-from s3fuse.teardown import discard, fusermount, remove_empty_scope, unmount, unmount_all
-from s3fuse.unsent import not_uploaded, unsent
-from s3fuse.users import is_used, using
+from s3fuse.s3.connection import Connection
 
 # Snakemake prints messages as they are, so they are complete, without arguments.
 log = logging.getLogger("s3fuse")
@@ -63,7 +63,7 @@ class Mounts:
     workdir : Path
         The working directory whose mounts these are.
     root, cache_dir : Path
-        Node-local places; see `s3fuse.rundir` for the defaults.
+        Node-local places; see `s3fuse.node.directories` for the defaults.
     unmount_timeout : float
         Seconds to wait for a busy mount.
     """

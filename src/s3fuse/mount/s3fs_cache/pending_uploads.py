@@ -2,7 +2,7 @@
 
 s3fs uploads a file when it is closed.  Where that fails, the program that
 closes it is told, if it listens, and the file stays in the cache, marked in
-the list of its pages (`s3fuse.pages`).  Nobody else looks at that mark.  The
+the list of its pages (`s3fuse.mount.s3fs_cache.page_list`).  Nobody else looks at that mark.  The
 list is written at the close: of a file that was open when s3fs died, there is
 only the second link that s3fs gives to the content of open files.
 """
@@ -15,13 +15,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from s3fuse.connection import Connection
 from s3fuse.errors import NotUploaded, S3FuseError
-from s3fuse.journal import Journal
-from s3fuse.pages import Page, content_file, list_file, pages
-from s3fuse.record import Mount
-from s3fuse.store import Store
-from s3fuse.transfer import holds, publish
+from s3fuse.mount.record import Mount
+from s3fuse.mount.s3fs_cache.page_list import Page, content_file, list_file, pages
+from s3fuse.publish.journal import Journal
+from s3fuse.publish.upload import holds, publish
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from s3fuse.record import Mount
+from s3fuse.mount.record import Mount
 
 #: First byte, and the one behind the last.
 Span = tuple[int, int]

@@ -13,17 +13,17 @@ from typing import Any
 import psutil
 import tenacity
 
-from s3fuse import daemon
-from s3fuse.connection import Connection
 from s3fuse.errors import MountBusy, MountError, RunDirError, S3FuseError
-from s3fuse.holders import describe, holders
-from s3fuse.links import remove_links
-from s3fuse.readahead import READ_AHEAD
-from s3fuse.record import RECORD, Mount
-from s3fuse.rundir import LOCK, SCRATCH, UPLOADS, Node, locked, secure_directory
-from s3fuse.scratch import remove_abandoned
-from s3fuse.unsent import not_uploaded, send, unsent
-from s3fuse.users import is_used
+from s3fuse.mount import daemon
+from s3fuse.mount.holders import describe, holders
+from s3fuse.mount.leases import is_used
+from s3fuse.mount.links import remove_links
+from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.record import RECORD, Mount
+from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, send, unsent
+from s3fuse.node.directories import LOCK, SCRATCH, UPLOADS, Node, locked, secure_directory
+from s3fuse.node.job_directory import remove_abandoned
+from s3fuse.s3.connection import Connection
 
 log = logging.getLogger("s3fuse")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from s3fuse.errors import ObjectChanged, PublishError, S3FuseError
-from s3fuse.journal import Journal
-from s3fuse.patience import patiently
-from s3fuse.store import ObjectInfo, Store, explained
+from s3fuse.publish.journal import Journal
+from s3fuse.s3.retries import patiently
+from s3fuse.s3.store import ObjectInfo, Store, explained
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from s3fuse import hdf5, pages
-from s3fuse.record import Mount
-from s3fuse.store import ObjectInfo, Store
+from s3fuse.mount.record import Mount
+from s3fuse.mount.s3fs_cache import hdf5
+from s3fuse.mount.s3fs_cache import page_list as pages
+from s3fuse.s3.store import ObjectInfo, Store
 from s3fuse.urls import S3Url
 
 #: Bytes that are fetched around each pointer.

@@ -14,7 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
-from s3fuse.rundir import SCRATCH, batch_job, is_left, secure_directory, write_note
+from s3fuse.node.directories import SCRATCH, batch_job, is_left, secure_directory, write_note
 
 
 class Scratch:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3fuse.daemon import Reading
+from s3fuse.mount.daemon import Reading
 
 #: Files that are held open at the same time, by each thread; the oldest makes
 #: room for the next.

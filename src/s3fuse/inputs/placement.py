@@ -14,16 +14,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from s3fuse import prefill, whole
-from s3fuse.daemon import MountOptions, Reading, require
-from s3fuse.early import Early
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
-from s3fuse.links import make_link
-from s3fuse.mounts import Mounts
-from s3fuse.readahead import READ_AHEAD
-from s3fuse.record import Mount
-from s3fuse.store import ObjectInfo, Store, not_found
-from s3fuse.transfer import CONCURRENCY, download, download_folder
+from s3fuse.inputs.prefetch import Early
+from s3fuse.mount.daemon import MountOptions, Reading, require
+from s3fuse.mount.links import make_link
+from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.record import Mount
+from s3fuse.mount.s3fs_cache import local_files as whole
+from s3fuse.mount.s3fs_cache import prefill
+from s3fuse.publish.upload import CONCURRENCY, download, download_folder
+from s3fuse.s3.store import ObjectInfo, Store, not_found
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")

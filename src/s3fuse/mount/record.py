@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from s3fuse.rundir import Node, Process
-from s3fuse.users import is_used
+from s3fuse.mount.leases import is_used
+from s3fuse.node.directories import Node, Process
 
 RECORD = "record.json"
 
@@ -94,7 +94,7 @@ class Mount:
 
     @property
     def users_file(self) -> Path:
-        """What those who share it hold the lock of; see `s3fuse.users`."""
+        """What those who share it hold the lock of; see `s3fuse.mount.leases`."""
         return self.directory / "users"
 
     @property

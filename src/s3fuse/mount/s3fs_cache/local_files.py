@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from s3fuse.links import links_into, make_link
-from s3fuse.pages import content_file
-from s3fuse.record import Mount
+from s3fuse.mount.links import links_into, make_link
+from s3fuse.mount.record import Mount
+from s3fuse.mount.s3fs_cache.page_list import content_file
 
 
 def let_through(mount: Mount, key: str, size: int, link: Path) -> bool:

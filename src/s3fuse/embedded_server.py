@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from s3fuse.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.errors import ServerError
+from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 
 _LISTENING = re.compile(r"on \[(http://127\.0\.0\.1:\d+)/?\]")
 _PR_SET_PDEATHSIG = 1

@@ -1,0 +1,1 @@
+"""Inputs: a link into a mount, or a copy."""

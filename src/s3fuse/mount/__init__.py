@@ -1,0 +1,1 @@
+"""s3fs-fuse mounts: started, found, shared, kept alive and unmounted."""

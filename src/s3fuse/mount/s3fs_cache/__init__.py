@@ -1,0 +1,1 @@
+"""The private cache of s3fs-fuse, as far as we read and write it; the gateway replaces this."""

@@ -1,0 +1,1 @@
+"""The node: directories that are ours alone, locks, processes, batch jobs."""

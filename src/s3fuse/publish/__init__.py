@@ -1,0 +1,1 @@
+"""Outputs: uploaded, verified, and noted while they are on their way."""
