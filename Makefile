@@ -7,7 +7,7 @@ QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
 
-.PHONY: install demo test test-slow test-slurm lint format docs site links faults bench bench-quick scaling system clean
+.PHONY: install demo test test-unit test-slow test-slurm lint format docs site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 	@PYTHONPATH=tools $(BIN)/python -c "from register_profile import registered_profile as r; print('snakemake --profile', r())"
@@ -18,6 +18,9 @@ demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 serv
 test: $(VENV)/test.done system lint ## all checks and tests
 	@tools/system_packages.sh tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
+
+test-unit: $(VENV)/test.done ## tests that need neither s3fs, FUSE, an S3 server nor a network (20 seconds)
+	@$(BIN)/python -m pytest -q -n 2 tests/unit
 
 test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser
@@ -32,6 +35,7 @@ lint: $(VENV)/test.done
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/snakefmt --check $(SNAKEFILES)
 
 format: $(VENV)/test.done ## put the code into shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,23 @@ from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 ROOT = Path(__file__).parent.parent
+
+
+#: Fixtures that start an S3 server.
+SERVERS = {"server", "moto", "s3rver"}
+
+
+def pytest_configure() -> None:
+    # In the background (`make test &`) SIGINT is ignored, and every child would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, by their fixtures."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("s3")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -23,18 +24,21 @@ from s3fuse import __version__
 from s3fuse.doctor import Doctor, State
 from s3fuse.embedded_server import serving
 from s3fuse.errors import QueryError, S3FuseError
-from s3fuse.mount.daemon import MountOptions
 from s3fuse.mount.mounts import NO_LINKS, Mounts
+from s3fuse.mount.options import MountOptions
 from s3fuse.mount.record import Mount, mounts_of_node
 from s3fuse.mount.s3fs_cache.pending_uploads import unsent
-from s3fuse.mount.unmount import sweep, unmount_all
+from s3fuse.mount.sweep import sweep
+from s3fuse.mount.unmount import unmount_all
 from s3fuse.node.directories import default_cache_dir, default_mount_root, is_ours
 from s3fuse.publish.journal import Journal
 from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.s3.store import Store
 from s3fuse.urls import SCHEME, S3Url
 
-COLOURS = {State.OK: "green", State.NOTE: "yellow", State.FAILED: "red", State.SKIPPED: "blue"}
+COLOURS = MappingProxyType(
+    {State.OK: "green", State.NOTE: "yellow", State.FAILED: "red", State.SKIPPED: "blue"}
+)
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -151,7 +155,7 @@ def mount(url: str, read_write: bool, connection: Connection) -> None:
     with waiting(f"Mounting s3://{folder.bucket}"):
         Store(connection).check(folder.bucket)
         mounts = Mounts(NO_LINKS)
-        made = mounts.mount(folder.bucket, connection, MountOptions(read_write), keep=True)
+        made = mounts.keep_mounted(folder.bucket, connection, MountOptions(read_write))
     click.echo(made.point / folder.key)
 
 

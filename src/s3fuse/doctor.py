@@ -36,7 +36,9 @@ from s3fuse.mount.record import mounts_of_node
 from s3fuse.node.directories import default_cache_dir, default_mount_root, secure_directory
 from s3fuse.publish.journal import Journal
 from s3fuse.s3.connection import Connection
-from s3fuse.s3.store import ObjectInfo, Store, explained
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.store import Store
+from s3fuse.s3.translate import explained
 from s3fuse.urls import S3Url
 
 #: Seconds within which an endpoint must answer, and a bucket.

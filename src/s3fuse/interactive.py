@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from s3fuse.mount.daemon import MountOptions
 from s3fuse.mount.mounts import NO_LINKS, Mounts
-from s3fuse.mount.unmount import sweep
+from s3fuse.mount.options import MountOptions
+from s3fuse.mount.sweep import sweep
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url

@@ -1,4 +1,4 @@
-"""What a process has read and published, in objects and bytes."""
+"""Objects and bytes that a process has read and published."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import humanfriendly
 
-from s3fuse.s3.store import ObjectInfo
+from s3fuse.s3.objects import ObjectInfo
 from s3fuse.urls import S3Url
 
-#: Names the folder in which each process of a run leaves its counts.
-TALLY_VARIABLE = "S3FUSE_TALLY"
+#: Names the folder in which each process of a run saves its counts.
+TRAFFIC_VARIABLE = "S3FUSE_TRAFFIC"
 
 
 @dataclass
@@ -57,15 +57,15 @@ class Counts:
         )
 
 
-class Tally:
-    """The counts of this process."""
+class Traffic:
+    """The counts of a session.  Safe to share by threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._read: dict[S3Url, int] = {}
         self._counts = Counts()
 
-    def reads(self, bucket: str, infos: Iterable[ObjectInfo], *, copied: bool) -> None:
+    def adds_read(self, bucket: str, infos: Iterable[ObjectInfo], *, copied: bool) -> None:
         """Count objects that a job is given; each once, however many jobs read it."""
         with self._lock:
             for info in infos:
@@ -74,12 +74,12 @@ class Tally:
                     self._counts.bytes_moved += info.size if copied else 0
                 self._read[url] = info.size
 
-    def moves(self, size: int) -> None:
+    def adds_moved(self, size: int) -> None:
         """Count bytes that a mount has read."""
         with self._lock:
             self._counts.bytes_moved += size
 
-    def publishes(self, sizes: Iterable[int]) -> None:
+    def adds_published(self, sizes: Iterable[int]) -> None:
         """Count outputs."""
         with self._lock:
             for size in sizes:
@@ -93,9 +93,9 @@ class Tally:
             read = Counts(len(self._read), sum(self._read.values()))
             return self._counts + read
 
-    def leave(self) -> None:
-        """Write the counts to where whoever started the run looks for them."""
-        folder, counts = os.environ.get(TALLY_VARIABLE), self.counts
+    def save(self) -> None:
+        """Write the counts to the folder that `TRAFFIC_VARIABLE` names, if any."""
+        folder, counts = os.environ.get(TRAFFIC_VARIABLE), self.counts
         if folder and counts != Counts():
             path = Path(folder, f"{socket.gethostname()}-{os.getpid()}-{id(self)}.json")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,5 +103,5 @@ class Tally:
 
 
 def total(folder: Path) -> Counts:
-    """Sum up what the processes of a run have left."""
+    """Sum up what the processes of a run have saved."""
     return sum((Counts(**json.loads(path.read_text())) for path in folder.glob("*.json")), Counts())

@@ -84,15 +84,15 @@ def run(arguments: tuple[str, ...], began: datetime, lock: IO[str]) -> tuple[int
     """Run Snakemake; return its exit status, and what was done."""
     start = time.monotonic()
     # Jobs on other nodes leave their counts there, too, so not in a temp directory.
-    folder = (STATE / f"tally-{os.getpid()}").absolute()
+    folder = (STATE / f"traffic-{os.getpid()}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         command = [sys.executable, "-c", START, *arguments]
-        with subprocess.Popen(command, env={**os.environ, "S3FUSE_TALLY": str(folder)}) as child:
+        with subprocess.Popen(command, env={**os.environ, "S3FUSE_TRAFFIC": str(folder)}) as child:
             # While Snakemake starts: a run with nothing to do would feel it before.
             import humanfriendly
 
-            from s3fuse.node.directories import Node, Process
+            from s3fuse.node.processes import Node, Process
             from s3fuse.traffic import Counts, total
 
             me = Process.of(os.getpid())

@@ -18,9 +18,10 @@ from snakemake_interface_storage_plugins.settings import StorageProviderSettings
 
 from s3fuse.errors import SettingsError
 from s3fuse.inputs.placement import Access
-from s3fuse.mount.daemon import MountOptions
+from s3fuse.mount.options import MountOptions
 from s3fuse.node.directories import default_cache_dir, default_mount_root
 from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
+from s3fuse.session import COPY_BELOW, SessionOptions
 
 
 def _setting(help: str, default: Any = None, *, secret: bool = False, **metadata: Any) -> Any:
@@ -71,7 +72,7 @@ class StorageProviderSettings(StorageProviderSettingsBase):
     )
     copy_below: int = _setting(
         "With access=auto, inputs smaller than this are copied, such as 32MiB.",
-        32 * 2**20,
+        COPY_BELOW,
         **_as_size("copy_below"),
     )
     mount_root: Optional[str] = _setting(
@@ -119,27 +120,25 @@ class StorageProviderSettings(StorageProviderSettingsBase):
             retries=self.retries,
         )
 
-    def mount_options(self) -> MountOptions:
-        """The part that says how a bucket is mounted."""
-        size = None if self.cache_size is None else parse_size("cache_size", self.cache_size)
-        return MountOptions(cache_bytes=size, extra=self.s3fs_options or "")
-
-    def mount_root_path(self) -> Path:
-        """Where mount points lie."""
-        return _place(self.mount_root) or default_mount_root()
-
-    def cache_dir_path(self) -> Path:
-        """Where mounts keep what they have read."""
-        return _place(self.cache_dir) or default_cache_dir()
-
-    def access_mode(self) -> Access:
-        """How inputs reach the node.
+    def session_options(self) -> SessionOptions:
+        """Return the part that says how buckets are mounted and inputs are placed.
 
         Raises
         ------
         SettingsError
-            If the setting is none of the three words.
+            If a setting cannot be read.
         """
+        size = None if self.cache_size is None else parse_size("cache_size", self.cache_size)
+        return SessionOptions(
+            access=self._access_mode(),
+            copy_below=parse_size("copy_below", self.copy_below),
+            mount_options=MountOptions(cache_bytes=size, extra=self.s3fs_options or ""),
+            mount_root=_expanded(self.mount_root) or default_mount_root(),
+            cache_dir=_expanded(self.cache_dir) or default_cache_dir(),
+            unmount_timeout=self.unmount_timeout,
+        )
+
+    def _access_mode(self) -> Access:
         try:
             return Access(self.access)
         except ValueError:
@@ -161,7 +160,7 @@ def parse_size(name: str, value: str | int) -> int:
         raise SettingsError(f"{name} is {value!r}; write bytes, or a size such as 16MiB.") from None
 
 
-def _place(text: Optional[str]) -> Optional[Path]:
+def _expanded(text: Optional[str]) -> Optional[Path]:
     if not text:
         return None
     path = Path(os.path.expandvars(text)).expanduser()

@@ -7,11 +7,8 @@ rule knows.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,25 +16,29 @@ from snakemake.io.flags.access_patterns import STORE_KEY as ACCESS_PATTERN
 from snakemake.io.flags.access_patterns import AccessPattern
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from s3fuse.mount.daemon import Reading
-from s3fuse.node.directories import claim_ownership
+from s3fuse.mount.options import Reading
+from s3fuse.node.processes import claim_ownership
 
 T = TypeVar("T")
 
-#: Seconds after planning until the first job's input is there and the job itself starts.
-FIRST_JOB = 0.5
+#: A query for which Snakemake makes an object without asking any store.
+PROBE = "s3://bucket/key"
 #: Paths for which the rules that write them are remembered.
 MOST_REMEMBERED = 100_000
 
 
-class Insides:
+def provider_of(storage: Any) -> Any:
+    """Return the provider behind ``storage.TAG`` of a Snakefile."""
+    return storage(PROBE).flags["storage_object"].provider
+
+
+class WorkflowState:
     """The running workflow, as far as it is known yet."""
 
     def __init__(self) -> None:
         self.workflow: Any = None
         self._inputs_by_output: dict[str, set[Any]] = {}
         self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
-        self._has_imported = False
         # The rules stay the same once files are asked for.
         self._matching = lru_cache(MOST_REMEMBERED)(self._find_outputs)
 
@@ -60,21 +61,6 @@ class Insides:
         """
         cache = getattr(self.workflow, "iocache", None)
         return bool(cache is not None and cache.active)
-
-    def import_ahead(self) -> None:
-        """Import while the first job runs what Snakemake imports when that has ended.
-
-        With pandas installed, it looks whether parameters are data frames before
-        it notes them.
-        """
-        if self._has_imported or self.workflow is None:
-            return
-        self._has_imported = True
-        notes = self.workflow.exec_mode is ExecMode.DEFAULT
-        if notes and any(rule.params for rule in self.workflow.rules) and find_spec("pandas"):
-            timer = threading.Timer(FIRST_JOB, import_module, ["pandas"])
-            timer.daemon = True
-            timer.start()
 
     @property
     def runs_here(self) -> bool:

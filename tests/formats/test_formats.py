@@ -20,8 +20,8 @@ from demo import SAMPLES
 from formats import samples
 from s3fuse.embedded_server import Server
 from s3fuse.inputs.placement import Access, Placement
-from s3fuse.mount.daemon import MountOptions, Reading
 from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.options import MountOptions, Reading
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 

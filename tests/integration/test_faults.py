@@ -17,8 +17,10 @@ from conftest import Bucket
 from fault_proxy import Faults, Proxy, proxied
 from s3fuse.embedded_server import Server
 from s3fuse.errors import CredentialsError, PublishError, S3FuseError
+from s3fuse.inputs.download import download
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import PART_SIZE, download, publish
+from s3fuse.publish.upload import publish
+from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
 
 pytestmark = pytest.mark.slow

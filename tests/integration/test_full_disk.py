@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Bucket, mounted, output_of, snakemake
 from s3fuse.embedded_server import Server
-from s3fuse.mount.daemon import Reading
+from s3fuse.mount.options import Reading
 
 SMALL = Path(__file__).parent / "small.smk"
 MB = 2**20

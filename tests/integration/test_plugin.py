@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import iris_sample_data
@@ -19,8 +18,6 @@ from conftest import ROOT, Bucket, mounted, snakemake
 from fault_proxy import Faults, proxied
 from s3fuse.embedded_server import Server
 from s3fuse.errors import ObjectNotFound, QueryError
-from s3fuse.s3.listings import Snapshot
-from s3fuse.s3.store import Store
 from snakemake_storage_plugin_s3fuse import StorageObject, StorageProvider, StorageProviderSettings
 from snakemake_storage_plugin_s3fuse.errors import StorageError
 
@@ -64,13 +61,13 @@ class TestMounting(SuiteOfSnakemake):
 
 
 def settings(server: Server, **more: object) -> StorageProviderSettings:
-    return StorageProviderSettings(
-        endpoint_url=server.endpoint_url,
-        region="us-east-1",
-        access_key=server.access_key,
-        secret_key=server.secret_key,
-        **more,  # type: ignore[arg-type]
-    )
+    given: dict[str, object] = {
+        "endpoint_url": server.endpoint_url,
+        "region": "us-east-1",
+        "access_key": server.access_key,
+        "secret_key": server.secret_key,
+    }
+    return StorageProviderSettings(**given | more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -89,7 +86,7 @@ def provide(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  #
 
     yield make
     for provider in made:
-        provider.mounts.unmount()
+        provider.run.session.mounts.unmount()
 
 
 def object_of(provider: StorageProvider, query: object) -> StorageObject:
@@ -291,7 +288,7 @@ def test_odd_keys_come_and_go(provide, bucket: Bucket, access: str, key: str) ->
     source.retrieve_object()
     assert source.local_path().read_text() == key
     assert source.local_path().is_symlink() == (access == "mount")
-    assert list(source.provider.snapshot.tree(bucket.url).objects) == [key]
+    assert list(source.run.session.listings.tree(bucket.url).objects) == [key]
     source.remove()
     assert not source.exists()
 
@@ -309,19 +306,17 @@ def test_a_bucket_that_may_be_read_but_not_listed(  # type: ignore[no-untyped-de
     bucket.write("a/in.nc", "content")
     denied = Faults(refuse=lambda asked: "AccessDenied" if asked.kind == "LIST" else None)
     with proxied(server.endpoint_url, denied) as proxy:
-        provider = provide(access=access, copy_below=1)
-        provider.store = Store(replace(server.connection, endpoint_url=proxy.endpoint_url))
-        provider.placement.store = provider.store
-        provider.snapshot = Snapshot(provider.store)
+        provider = provide(access=access, copy_below=1, endpoint_url=proxy.endpoint_url)
+        listings = provider.run.session.listings
         each = object_of(provider, bucket.url.child("a/in.nc"))
         assert each.exists()
         assert each.size() == 7
-        assert provider.snapshot.object(each.url) is not None
+        assert listings.object(each.url) is not None
         each.retrieve_object()
         assert each.local_path().read_text() == "content"
         other = object_of(provider, bucket.url.child("a/out.nc"))
-        assert provider.snapshot.object(other.url) is None
-        provider.mounts.unmount()
+        assert listings.object(other.url) is None
+        provider.run.session.mounts.unmount()
 
 
 def test_temporary_outputs_are_really_deleted(

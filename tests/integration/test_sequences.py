@@ -17,13 +17,13 @@ from s3fuse.embedded_server import Server, serving
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse import StorageProvider, StorageProviderSettings
-from snakemake_storage_plugin_s3fuse.workflow_state import Insides
+from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
 KEYS = st.sampled_from(["a", "b", "folder/c"])
 CONTENTS = st.binary(max_size=50)
 
 
-class Stage(Insides):
+class Stage(WorkflowState):
     """Snakemake's part: whether it plans, and that all keys are lasting outputs of rules."""
 
     is_planning = False
@@ -60,12 +60,12 @@ class Outputs(RuleBasedStateMachine):
                 secret_key=connection.secret_key,
             ),
         )
-        self.provider.insides = Stage()
+        self.stage = self.provider.run.workflow = self.provider.run.versions._workflow = Stage()
         # Snakemake plans before it runs: it asks for every output.
-        self.provider.insides.is_planning = True
+        self.stage.is_planning = True
         self.before = {key: self.object(key).exists() for key in ("a", "b", "folder/c")}
         assert self.before == {key: key in self.model for key in self.before}
-        self.provider.insides.is_planning = False
+        self.stage.is_planning = False
         self.running: set[str] = set()
 
     def object(self, key: str):  # type: ignore[no-untyped-def]
@@ -99,7 +99,7 @@ class Outputs(RuleBasedStateMachine):
     def delete_all_output(self, key: str) -> None:
         """Deliberate removal, which happens while Snakemake plans."""
         self.next_run()
-        self.provider.insides.is_planning = True
+        self.stage.is_planning = True
         if self.object(key).exists():
             self.object(key).remove()
         self.model.pop(key, None)

@@ -1,35 +1,8 @@
-"""What the tests of mounts share."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""Unit tests run without s3fs, FUSE, an S3 server and a network."""
 
 import pytest
 
-from conftest import daemons, mounted
-from fault_proxy import Proxy, proxied
-from s3fuse.embedded_server import Server
-from s3fuse.mount.mounts import Mounts
-
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Mounts]:
-    """The mounts of a working directory of their own, with short patience."""
-    made = Mounts(
-        links=tmp_path / "links",
-        workdir=tmp_path,
-        root=tmp_path / "run",
-        cache_dir=tmp_path / "cache",
-        unmount_timeout=2,
-    )
-    made.links.mkdir()
-    yield made
-    made.unmount()
-    assert not any(str(tmp_path) in line for line in mounted())
-    assert not any(str(tmp_path) in line for line in daemons())
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    """What counts the requests."""
-    with proxied(server.endpoint_url) as proxy:
-        yield proxy
+def server() -> None:
+    pytest.fail("a unit test asks for a server; it belongs into tests/integration")

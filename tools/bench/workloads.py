@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
-from s3fuse.mount.daemon import Reading
+from s3fuse.mount.options import Reading
 from s3fuse.mount.s3fs_cache.prefill import BLOCK, HEAD, TAIL
 
 WORK = Path(__file__).with_name("work.py")

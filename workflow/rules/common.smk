@@ -12,6 +12,7 @@ from s3fuse.errors import S3FuseError
 from s3fuse.urls import S3Url
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake_storage_plugin_s3fuse import unmount
 
 # Nodes that share no local copies of objects mount for themselves.
 JOBS_RUN_HERE = (
@@ -182,7 +183,7 @@ def described_file(file):
         status = Path(file).stat()
         name, etag, mtime, size = str(file), "", status.st_mtime, status.st_size
     else:
-        info = found.provider.snapshot.object(found.url)
+        info = found.version
         name, etag, mtime, size = str(found.url), info.etag, info.mtime, info.size
     written = datetime.fromtimestamp(mtime, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return {"name": name, "etag": etag, "written": written, "bytes": size}
@@ -195,4 +196,4 @@ def mount_bucket(bucket):
 
 def unmount_buckets():
     """Unmount all that this run has mounted; wait for those who still read."""
-    BUCKET.flags["storage_object"].provider.unmount()
+    unmount(storage.s3)

@@ -15,23 +15,26 @@ from functools import partial
 from pathlib import Path
 
 from s3fuse.errors import MountError, MountUnavailable, ObjectChanged
-from s3fuse.inputs.prefetch import Early
-from s3fuse.mount.daemon import MountOptions, Reading, require
+from s3fuse.inputs.download import download, download_folder
+from s3fuse.inputs.prefetch import Prefetcher
+from s3fuse.mount.daemon import require
 from s3fuse.mount.links import make_link
 from s3fuse.mount.mounts import Mounts
-from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.options import MountOptions, Reading
 from s3fuse.mount.record import Mount
 from s3fuse.mount.s3fs_cache import local_files as whole
 from s3fuse.mount.s3fs_cache import prefill
-from s3fuse.publish.upload import CONCURRENCY, download, download_folder
-from s3fuse.s3.store import ObjectInfo, Store, not_found
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.parts import CONCURRENCY
+from s3fuse.s3.store import Store
+from s3fuse.s3.translate import not_found
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")
 
 
 #: Where copies wait for their jobs: no bucket has such a name.
-EARLY = ".early"
+PREFETCHED = ".prefetched"
 #: Of a mounted folder, this many of its latest objects are compared with what
 #: the S3 API says: the ones that a mount may have seen before they changed.
 CHECKED_IN_FOLDER = 3
@@ -79,7 +82,7 @@ class Placement:
         self._linked: dict[Path, str] = {}
         self._prefilled: set[tuple[S3Url, str]] = set()
         self._told = False
-        self.early = Early(store, mounts.links / EARLY)
+        self._prefetcher = Prefetcher(store, mounts.links / PREFETCHED)
         self._unavailable: str | None = None
         if access is not Access.COPY:
             try:
@@ -143,13 +146,17 @@ class Placement:
                 mount = self._link(mount, url, [now], path, options)
                 self._read_ahead(mount, now, path, reading, pieces)
                 return now
-        if not self.early.take(url, info, path):
+        if not self._prefetcher.take(url, info, path):
             download(self.store, url, info, path)
         return info
 
-    def fetch_early(self, objects: Iterable[tuple[S3Url, ObjectInfo]]) -> None:
+    def prefetch(self, objects: Iterable[tuple[S3Url, ObjectInfo]]) -> None:
         """Copy objects for later jobs beside the jobs that run, where they will be copied."""
-        self.early.fetch(each for each in objects if not self.is_mounted(each[1].size))
+        self._prefetcher.fetch(each for each in objects if not self.is_mounted(each[1].size))
+
+    def close(self) -> None:
+        """Stop prefetching."""
+        self._prefetcher.close()
 
     def folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
         """Make everything below a folder available in the directory `path`."""
@@ -233,11 +240,13 @@ class Placement:
                 return
             if whole.has_room(mount, info.size, self.options.cache_bytes):
                 through = partial(whole.let_through, mount, info.key, info.size, path)
-                READ_AHEAD.add(mount.point, info.key, range(info.size), reading, through)
+                self.mounts.read_ahead.add(
+                    mount.point, info.key, range(info.size), reading, through
+                )
                 return
         # netCDF-C reads 4 MB to see what a file is; some have been filled in.
         first = range(len(filled.get(0, b"")), info.size)[:1]
-        READ_AHEAD.add(mount.point, info.key, first, reading)
+        self.mounts.read_ahead.add(mount.point, info.key, first, reading)
 
     def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
         """Whether a mount has the version of an object that the S3 API has."""

@@ -17,8 +17,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
-from s3fuse.publish.upload import download
-from s3fuse.s3.store import ObjectInfo, Store
+from s3fuse.inputs.download import download
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 #: Bytes that are fetched before jobs want them, and the share of what the disk has free.
@@ -27,7 +28,7 @@ MOST_BYTES, SHARE = 256 * 2**20, 4
 WORKERS = 3
 
 
-class Early:
+class Prefetcher:
     """Objects on their way to this node, or there.  Safe to share by threads.
 
     Parameters
@@ -80,7 +81,7 @@ class Early:
             return True
         return False
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Fetch no more, and remove what nobody wanted."""
         with self._lock:
             self._is_ended = True
@@ -96,7 +97,7 @@ class Early:
             self._orders = queue.SimpleQueue()
             for _ in range(WORKERS):
                 # Not a pool: Python would do all that waits before it ends.
-                threading.Thread(target=self._work, name="s3fuse-early", daemon=True).start()
+                threading.Thread(target=self._work, name="s3fuse-prefetch", daemon=True).start()
         return self._orders
 
     def _work(self) -> None:

@@ -2,103 +2,22 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
-from functools import cache
+import threading
 from pathlib import Path
 
-from s3fuse.errors import MountUnavailable, SettingsError
+from s3fuse.errors import MountUnavailable
+from s3fuse.mount.options import MountOptions
+from s3fuse.mount.record import Mount
 from s3fuse.s3.connection import Connection
-
-# Popen objects warn when they go before their process does; these may.
-_started: list[subprocess.Popen[bytes]] = []
 
 #: Share of a bounded cache that is left empty, where it is larger than s3fs needs.
 KEPT_BACK = 0.1
 
 _VERSION = re.compile(r"V(\d+)\.(\d+)")
-
-
-class Reading(enum.Enum):
-    """How the files of a mount are read.
-
-    The value is how s3fs reads ahead on each miss: so many pieces at once,
-    each of so many MB, of which 5 is the least that it takes.
-    """
-
-    UNKNOWN = (3, 5)
-    RANDOM = (1, 5)
-    SEQUENTIAL = (10, 10)
-
-    @property
-    def pieces(self) -> int:
-        """Pieces that are read at the same time."""
-        return self.value[0]
-
-    @property
-    def piece_mb(self) -> int:
-        """MB of a piece."""
-        return self.value[1]
-
-    @property
-    def ahead(self) -> int:
-        """Bytes that are read on each miss."""
-        return self.pieces * self.piece_mb * 2**20
-
-
-_WHERE = {
-    Reading.UNKNOWN: "files of which no rule says how they are read",
-    Reading.RANDOM: "access.random()",
-    Reading.SEQUENTIAL: "access.sequential()",
-}
-
-
-@dataclass(frozen=True)
-class MountOptions:
-    """How a bucket is mounted.
-
-    Attributes
-    ----------
-    read_write : bool
-        Let programs write through the mount.
-    cache_bytes : int, optional
-        Bound of the cache on disk; as much as the disk has free if left out.
-    extra : str
-        More options for s3fs, separated by commas.
-    reading : Reading
-        How files will be read.
-
-    Raises
-    ------
-    SettingsError
-        If the cache has no room for what s3fs reads at once; it does not start then.
-    """
-
-    read_write: bool = False
-    cache_bytes: int | None = None
-    extra: str = ""
-    reading: Reading = Reading.UNKNOWN
-
-    def __post_init__(self) -> None:
-        if self.cache_bytes is not None and self.cache_bytes < self.least_cache:
-            raise SettingsError(
-                f"cache_size is {self.cache_bytes / 2**20:.4g} MiB, and must be at least "
-                f"{self.least_cache // 2**20} MiB for {_WHERE[self.reading]}."
-            )
-
-    @property
-    def least_cache(self) -> int:
-        """Bytes of cache without which s3fs does not start."""
-        return self.reading.ahead + 2**20
-
-    @property
-    def identity(self) -> str:
-        """What tells two ways of mounting apart."""
-        return f"{self.read_write}-{self.reading.name}-{self.extra}"
 
 
 def require() -> None:
@@ -139,9 +58,8 @@ def unmount_command(mount_point: Path, *, lazy: bool = False) -> list[str]:
     raise MountUnavailable("the command fusermount is missing (apt install fuse3)")
 
 
-@cache
 def version() -> tuple[int, int]:
-    """The version of the s3fs command, such as (1, 90).
+    """Ask the s3fs command for its version, such as (1, 90).
 
     Raises
     ------
@@ -156,16 +74,28 @@ def version() -> tuple[int, int]:
 
 
 def command(
-    bucket: str, mount_point: Path, cache: Path, connection: Connection, options: MountOptions
+    version: tuple[int, int], mount: Mount, connection: Connection, options: MountOptions
 ) -> list[str]:
-    """Build the command line of the daemon; it holds no secret."""
+    """Build the command line of the daemon; it holds no secret.
+
+    Parameters
+    ----------
+    version : tuple of int
+        Of the s3fs command, as options have other names in later ones.
+    mount : Mount
+        What is mounted and where, and where the daemon may keep what it reads.
+    connection : Connection
+        How the daemon reaches the store.
+    options : MountOptions
+        How the bucket is mounted.
+    """
     values: list[str] = [
         "ro" if not options.read_write else "rw",
-        f"use_cache={cache}",
-        f"tmpdir={cache}",
+        f"use_cache={mount.cache}",
+        f"tmpdir={mount.cache}",
         f"multipart_size={options.reading.piece_mb}",
         # Called max_thread_count since 1.96, where it bounds all threads.
-        f"{'parallel' if version() < (1, 96) else 'max_thread'}_count={options.reading.pieces}",
+        f"{'parallel' if version < (1, 96) else 'max_thread'}_count={options.reading.pieces}",
         # What the kernel has of a file stays while the file is the same.
         "auto_cache",
         f"uid={os.geteuid()}",
@@ -186,23 +116,23 @@ def command(
     if options.read_write:
         # The store refuses what was damaged on its way.
         values.append("enable_content_md5")
-    if version() >= (1, 92):
+    if version >= (1, 92):
         values.append("compat_dir")
     if connection.endpoint_url:
         values += [f"url={connection.endpoint_url.rstrip('/')}", "use_path_request_style"]
     if connection.region:
-        values.append(f"{'region' if version() >= (1, 96) else 'endpoint'}={connection.region}")
+        values.append(f"{'region' if version >= (1, 96) else 'endpoint'}={connection.region}")
     if connection.anonymous:
         values.append("public_bucket=1")
     if options.cache_bytes is not None:
         # s3fs bounds its cache by the space it leaves free, in MB; a part is
         # kept back for what others free meanwhile, which s3fs takes for its own.
         own = max(int(options.cache_bytes * (1 - KEPT_BACK)), options.least_cache)
-        spare = max(0, shutil.disk_usage(cache).free - own)
+        spare = max(0, shutil.disk_usage(mount.cache).free - own)
         values.append(f"ensure_diskfree={-(-spare // 2**20)}")
     if options.extra:
         values.append(options.extra)
-    return ["s3fs", bucket, str(mount_point), "-f", "-o", ",".join(values)]
+    return ["s3fs", mount.bucket, str(mount.point), "-f", "-o", ",".join(values)]
 
 
 def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -224,10 +154,6 @@ def start(command: list[str], environment: dict[str, str], log: Path) -> subproc
             start_new_session=True,
             cwd="/",
         )
-    _started.append(process)
+    # Reaps the process when it ends, for a daemon may outlive everything that holds it here.
+    threading.Thread(target=process.wait, name="s3fuse-reaper", daemon=True).start()
     return process
-
-
-def forget_ended() -> None:
-    """Let go of the daemons that have ended, so that no zombie remains of them."""
-    _started[:] = [process for process in _started if process.poll() is None]

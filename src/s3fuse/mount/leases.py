@@ -1,7 +1,7 @@
-"""Who uses a mount, beyond those who have a file open in it at this moment.
+"""Leases: who uses a mount, whether or not they have a file open in it.
 
-Each user holds a shared lock on a file beside the mount point.  The kernel
-lets go of it when a process ends, however it ends.
+Each user holds a shared lock on a file next to the mount point.  The kernel
+releases it when a process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 
 @contextmanager
-def using(path: Path) -> Iterator[None]:
-    """Hold the lock of users while the context lasts."""
+def lease(path: Path) -> Iterator[None]:
+    """Hold a lease while the context lasts."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         try:
@@ -25,11 +25,11 @@ def using(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def is_used(path: Path) -> bool:
-    """Whether anybody holds the lock of users.
+def is_leased(path: Path) -> bool:
+    """Tell whether anybody holds a lease.
 
-    Whoever wants to act on the answer holds the lock of the scope meanwhile,
-    under which users come.
+    Leases are taken under the lock of the scope, so a caller that acts on the
+    answer must hold that lock.
     """
     with contextlib.suppress(FileNotFoundError), path.open() as file:
         try:

@@ -11,8 +11,9 @@ import os
 import subprocess
 import tempfile
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,23 +23,17 @@ import tenacity
 
 from s3fuse.errors import MountError
 from s3fuse.mount import daemon
-from s3fuse.mount.daemon import MountOptions
-from s3fuse.mount.leases import is_used, using
+from s3fuse.mount.leases import is_leased, lease
 from s3fuse.mount.links import links_into, move_links
+from s3fuse.mount.options import MountOptions
+from s3fuse.mount.readahead import ReadAhead
 from s3fuse.mount.record import Mount, mounts_below
 from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, unsent
 from s3fuse.mount.unmount import discard, fusermount, remove_empty_scope, unmount, unmount_all
-from s3fuse.mount.watchdog import Keeper
-from s3fuse.node.directories import (
-    Node,
-    Process,
-    current_owner,
-    default_cache_dir,
-    default_mount_root,
-    locked,
-    scope,
-    secure_directory,
-)
+from s3fuse.mount.watchdog import Watchdog
+from s3fuse.node.directories import default_cache_dir, default_mount_root, scope, secure_directory
+from s3fuse.node.locks import locked
+from s3fuse.node.processes import Node, Process, current_owner
 from s3fuse.s3.connection import Connection
 
 # Snakemake prints messages as they are, so they are complete, without arguments.
@@ -77,9 +72,13 @@ class Mounts:
     def __post_init__(self) -> None:
         self.links = self.links.absolute()
         self._lock = threading.Lock()
-        self._keeper: Keeper | None = None
+        self._watchdog: Watchdog | None = None
         self._ways: dict[str, tuple[Connection, MountOptions]] = {}
         self._revived: Counter[str] = Counter()
+        #: Tells the mounts of this object from those of others in this process or another.
+        self._session = f"{os.getpid()}:{uuid.uuid4().hex}"
+        #: Files in the mounts that are held open and read ahead.
+        self.read_ahead = ReadAhead()
         #: Bytes that came through the mounts that were taken down.
         self.moved = 0
 
@@ -96,10 +95,8 @@ class Mounts:
         *,
         probe: str = "",
         fresh: bool = False,
-        keep: bool = False,
-        users: ExitStack | None = None,
     ) -> Mount:
-        """Mount a bucket, or find it mounted already.
+        """Mount a bucket for this run, or find it mounted already.
 
         Parameters
         ----------
@@ -113,10 +110,6 @@ class Mounts:
             Key of an object that is wanted; a new mount must show it.
         fresh : bool
             Do not use a mount that is there: it knows an object as it was.
-        keep : bool
-            Leave it mounted when this process ends.
-        users : ExitStack, optional
-            Use one that others of this scope use, too, until the stack is closed.
 
         Raises
         ------
@@ -125,59 +118,82 @@ class Mounts:
         MountError
             If the mount did not come up in time; with what the daemon said.
         """
-        daemon.require()
-        options = options or MountOptions()
-        keys = connection.credentials().digest
-        secure_directory(self.root)
-        directory = self.scope_directory
-        # Threads of one process share the file lock, hence both.
-        with self._lock, locked(directory):
-            # Only now, as others may remove it while it is not locked.
-            secure_directory(directory)
-            wanted = (bucket, _identity(connection, options), keys)
-            for mount in () if fresh else self.all():
-                # What a run has mounted goes with it, and a shared one with its users.
-                may_share = mount.owner is None if users else not mount.shared
-                known = (mount.bucket, mount.identity, mount.keys)
-                if known == wanted and may_share and mount.is_healthy:
-                    break
-            else:
-                owner = None if keep or users else current_owner()
-                try:
-                    mount = self._start(bucket, connection, options, probe, owner, bool(users))
-                finally:
-                    remove_empty_scope(directory)
-            if users:
-                users.enter_context(using(mount.users_file))
-        if not keep and not users:
-            with self._lock:
-                self._ways[_identity(connection, options)] = (connection, options)
-                self._keeper = self._keeper or Keeper(self.renew)
+        wanted = _Wanted(bucket, connection, options or MountOptions(), probe)
+        with self._scope_lock():
+            mount = None if fresh else self._find(wanted, self._is_of_run)
+            mount = mount or self._start(wanted, owner=current_owner())
+        with self._lock:
+            self._ways[wanted.identity] = (connection, wanted.options)
+            self._watchdog = self._watchdog or Watchdog(self.renew)
         return mount
+
+    def keep_mounted(
+        self, bucket: str, connection: Connection, options: MountOptions | None = None
+    ) -> Mount:
+        """Mount a bucket, or find it mounted, until somebody unmounts it; see `mount`."""
+        wanted = _Wanted(bucket, connection, options or MountOptions())
+        with self._scope_lock():
+            return self._find(wanted, self._is_of_run) or self._start(wanted)
 
     @contextmanager
     def shared(
         self, bucket: str, connection: Connection, options: MountOptions | None = None
     ) -> Iterator[Mount]:
-        """Use a mount while the context lasts; whoever of its users leaves last unmounts it.
+        """Use a mount while the context lasts; its last user unmounts it.
 
         Raises
         ------
         MountBusy
             If a file in it is still open at the deadline and it may be written through.
         """
-        with ExitStack() as users:
-            mount = self.mount(bucket, connection, options, users=users)
+        wanted = _Wanted(bucket, connection, options or MountOptions())
+        with ExitStack() as leases:
+            with self._scope_lock():
+                # A mount of a run goes with the run.
+                mount = self._find(wanted, lambda each: each.owner is None)
+                mount = mount or self._start(wanted, shared=True)
+                leases.enter_context(lease(mount.lease_file))
             try:
                 yield mount
             finally:
-                users.close()
+                leases.close()
                 self._leave(mount, connection)
+
+    @contextmanager
+    def _scope_lock(self) -> Iterator[None]:
+        """Hold the lock of the scope, in which mounts are looked for and made."""
+        daemon.require()
+        secure_directory(self.root)
+        # Threads of one process share the file lock, hence both.
+        with self._lock, locked(self.scope_directory):
+            # Only now, as others may remove it while it is not locked.
+            secure_directory(self.scope_directory)
+            try:
+                yield
+            finally:
+                remove_empty_scope(self.scope_directory)
+
+    def _find(self, wanted: _Wanted, may_use: Callable[[Mount], bool]) -> Mount | None:
+        """Find a mount of this scope that is what is wanted."""
+        known = (wanted.bucket, wanted.identity, wanted.connection.credentials().digest)
+        for mount in self.all():
+            is_wanted = (mount.bucket, mount.identity, mount.credentials_digest) == known
+            if is_wanted and may_use(mount) and mount.is_healthy:
+                return mount
+        return None
+
+    def _is_of_run(self, mount: Mount) -> bool:
+        """Whether a run may use a mount: its own, its parent's, or one that was kept.
+
+        Another session of this process ends on its own, and takes its mounts along.
+        """
+        maker = mount.session.partition(":")[0]
+        return not mount.shared and (mount.session == self._session or maker != str(os.getpid()))
 
     def _leave(self, mount: Mount, connection: Connection) -> None:
         with self._lock, locked(self.scope_directory):
             try:
-                is_last = mount.shared and not is_used(mount.users_file)
+                is_last = mount.shared and not is_leased(mount.lease_file)
                 if is_last and mount.directory.exists():
                     unmount(mount, self.unmount_timeout, connection)
                 elif unsent(mount):
@@ -186,17 +202,12 @@ class Mounts:
                 remove_empty_scope(self.scope_directory)
 
     def _start(
-        self,
-        bucket: str,
-        connection: Connection,
-        options: MountOptions,
-        probe: str,
-        owner: Process | None,
-        shared: bool,
+        self, wanted: _Wanted, *, owner: Process | None = None, shared: bool = False
     ) -> Mount:
         # What does not start leaves nothing behind.
-        daemon.version()
-        credentials = connection.credentials()
+        version = daemon.version()
+        credentials = wanted.connection.credentials()
+        bucket, options = wanted.bucket, wanted.options
         directory = Path(tempfile.mkdtemp(prefix=f"{bucket}-", dir=self.scope_directory))
         cache = secure_directory(self.cache_dir) / self.scope_directory.name / directory.name
         cache.mkdir(mode=0o700, parents=True)
@@ -204,23 +215,24 @@ class Mounts:
             bucket,
             directory,
             cache,
-            identity=_identity(connection, options),
-            keys=credentials.digest,
+            identity=wanted.identity,
+            credentials_digest=credentials.digest,
             read_write=options.read_write,
             links=self.links,
             workdir=self.workdir,
             node=Node.here(),
             owner=owner,
             shared=shared,
+            session=self._session,
         )
         mount.save()
         mount.point.mkdir()
-        command = daemon.command(bucket, mount.point, cache, connection, options)
+        command = daemon.command(version, mount, wanted.connection, options)
         process = daemon.start(command, credentials.environment, mount.log_file)
         try:
             mount = replace(mount, daemon=Process.of(process.pid))
             mount.save()
-            _wait_until_ready(mount, process, probe)
+            _wait_until_ready(mount, process, wanted.probe)
         except BaseException as error:
             process.kill()
             process.wait()
@@ -256,7 +268,7 @@ class Mounts:
                 continue
             connection, options = self._ways[old.identity]
             is_healthy = old.is_healthy
-            if is_healthy and old.keys == connection.credentials().digest:
+            if is_healthy and old.credentials_digest == connection.credentials().digest:
                 continue
             if self._revived[old.bucket] >= REVIVALS or not any(links_into([old.point], old.links)):
                 continue
@@ -271,12 +283,17 @@ class Mounts:
             log.warning(
                 f"s3fs had ended, so s3://{old.bucket} was mounted again; it had said: {said}"
             )
+            self.read_ahead.release(old.point)
             with self._lock, locked(self.scope_directory):
                 if old.is_mounted:
                     fusermount(old, lazy=True)
                 if not unsent(old):
                     discard(old)
                 remove_empty_scope(self.scope_directory)
+
+    def close(self) -> None:
+        """Let go of the files that are held open; mounts are left to `unmount_own`."""
+        self.read_ahead.close()
 
     def unmount_own(self) -> None:
         """Unmount what belongs to this run, with patience; only its owner does.
@@ -286,9 +303,9 @@ class Mounts:
         MountBusy
             If a read-write mount is still in use at the deadline.
         """
-        if self._keeper:
-            self._keeper.stop()
-            self._keeper = None
+        if self._watchdog:
+            self._watchdog.stop()
+            self._watchdog = None
         if current_owner().pid == os.getpid():
             self._unmount(self._own())
 
@@ -325,17 +342,36 @@ class Mounts:
         return list(mounts_below(self.scope_directory))
 
     def _unmount(self, found: list[Mount], connection: Connection | None = None) -> None:
+        for mount in found:
+            self.read_ahead.release(mount.point)
         with self._lock:
             self.moved += sum(mount.cached_bytes for mount in found)
             unmount_all(found, self.unmount_timeout, connection)
 
     def _own(self) -> list[Mount]:
         owner = current_owner()
-        return [mount for mount in self.all() if mount.owner == owner]
+        return [mount for mount in self.all() if mount.owner == owner and self._is_of_run(mount)]
 
 
-def _identity(connection: Connection, options: MountOptions) -> str:
-    return f"{connection.identity}-{options.identity}"
+@dataclass(frozen=True)
+class _Wanted:
+    """A mount that is looked for, or made.
+
+    Attributes
+    ----------
+    bucket, connection, options, probe
+        See `Mounts.mount`.
+    """
+
+    bucket: str
+    connection: Connection
+    options: MountOptions
+    probe: str = ""
+
+    @property
+    def identity(self) -> str:
+        """A digest of the connection and the options."""
+        return f"{self.connection.identity}-{self.options.identity}"
 
 
 def _wait_until_ready(mount: Mount, process: subprocess.Popen[bytes], probe: str) -> None:

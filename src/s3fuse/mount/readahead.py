@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3fuse.mount.daemon import Reading
+from s3fuse.mount.options import Reading
 
 #: Files that are held open at the same time, by each thread; the oldest makes
 #: room for the next.
@@ -50,14 +50,25 @@ class _Release:
     done: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True)
+class _End:
+    """Nothing is to be held any more."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+#: What the threads are told.
+_Order = _Wanted | _Release | _End
+
+
 class ReadAhead:
-    """The files of a process that are held open.  Safe to share by threads."""
+    """The files of a session that are held open.  Safe to share by threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: set[Path] = set()
         self._released: set[Path] = set()
-        self._queues: list[queue.SimpleQueue[_Wanted | _Release]] = []
+        self._queues: list[queue.SimpleQueue[_Order]] = []
         self._next = itertools.cycle(range(WORKERS))
 
     def add(
@@ -104,21 +115,37 @@ class ReadAhead:
         for _, order in orders:
             order.done.wait(PATIENCE)
 
+    def close(self) -> None:
+        """Let go of all files, and end the threads that hold them."""
+        with self._lock:
+            orders = [(each, _End()) for each in self._queues]
+            self._queues.clear()
+            self._known.clear()
+        for each, order in orders:
+            each.put(order)
+        for _, order in orders:
+            order.done.wait(PATIENCE)
+
     def _start(self) -> None:
         # Not a pool of concurrent.futures: Python waits for its threads at
         # exit, and a read from a store that hangs takes minutes.
         for _ in range(WORKERS):
-            wanted: queue.SimpleQueue[_Wanted | _Release] = queue.SimpleQueue()
+            wanted: queue.SimpleQueue[_Order] = queue.SimpleQueue()
             self._queues.append(wanted)
             threading.Thread(
                 target=self._work, args=(wanted,), name="s3fuse-ahead", daemon=True
             ).start()
 
-    def _work(self, orders: queue.SimpleQueue[_Wanted | _Release]) -> None:
+    def _work(self, orders: queue.SimpleQueue[_Order]) -> None:
         _have_descriptors_of_its_own()
         held: dict[Path, int] = {}
         while True:
             order = orders.get()
+            if isinstance(order, _End):
+                for path in list(held):
+                    _close(held.pop(path))
+                order.done.set()
+                return
             if isinstance(order, _Release):
                 for path in [path for path in held if path.is_relative_to(order.point)]:
                     _close(held.pop(path))
@@ -160,7 +187,3 @@ def _close(descriptor: int) -> None:
     # Of a mount whose daemon has ended, this is an error, and the file is closed.
     with contextlib.suppress(OSError):
         os.close(descriptor)
-
-
-#: One for the process: whoever unmounts lets go of what anybody here holds.
-READ_AHEAD = ReadAhead()

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from s3fuse.mount.leases import is_used
-from s3fuse.node.directories import Node, Process
+from s3fuse.mount.leases import is_leased
+from s3fuse.node.processes import Node, Process
 
 RECORD = "record.json"
 
@@ -41,8 +41,8 @@ class Mount:
         Where the daemon keeps what it has read.
     identity : str
         Digest of the connection and options.
-    keys : str
-        Digest of the credentials; mounts of the same identity and keys are shared.
+    credentials_digest : str
+        Digest of the credentials; mounts of the same identity and credentials are shared.
     read_write : bool
         Whether programs may write through it.
     links : Path
@@ -57,13 +57,15 @@ class Mount:
         Whether it belongs to all who hold its lock of users, and goes with the last.
     daemon : Process, optional
         The s3fs process.
+    session : str
+        The session that made it; see `s3fuse.mount.mounts.Mounts`.
     """
 
     bucket: str
     directory: Path
     cache: Path
     identity: str
-    keys: str
+    credentials_digest: str
     read_write: bool
     links: Path
     workdir: Path
@@ -71,6 +73,7 @@ class Mount:
     owner: Process | None
     shared: bool = False
     daemon: Process | None = None
+    session: str = ""
 
     @property
     def point(self) -> Path:
@@ -93,7 +96,7 @@ class Mount:
         return self.directory / "s3fs.log"
 
     @property
-    def users_file(self) -> Path:
+    def lease_file(self) -> Path:
         """What those who share it hold the lock of; see `s3fuse.mount.leases`."""
         return self.directory / "users"
 
@@ -128,7 +131,7 @@ class Mount:
     def is_abandoned(self) -> bool:
         """Whether its owner, its users, or without either its daemon, are known to have ended."""
         if self.shared and not self.node.is_elsewhere:
-            return not is_used(self.users_file)
+            return not is_leased(self.lease_file)
         process = self.owner or self.daemon
         if process is None:
             return not self.node.is_elsewhere
@@ -150,6 +153,8 @@ class Mount:
             values["node"] = Node(**values["node"])
             # Of before there was one.
             values.setdefault("workdir", "/")
+            if "keys" in values:
+                values["credentials_digest"] = values.pop("keys")
             for name in ("owner", "daemon"):
                 values[name] = Process(**values[name]) if values[name] else None
             for name in ("directory", "cache", "links", "workdir"):

@@ -13,16 +13,14 @@ from typing import Any
 import psutil
 import tenacity
 
-from s3fuse.errors import MountBusy, MountError, RunDirError, S3FuseError
+from s3fuse.errors import MountBusy, MountError, S3FuseError
 from s3fuse.mount import daemon
 from s3fuse.mount.holders import describe, holders
-from s3fuse.mount.leases import is_used
+from s3fuse.mount.leases import is_leased
 from s3fuse.mount.links import remove_links
-from s3fuse.mount.readahead import READ_AHEAD
 from s3fuse.mount.record import RECORD, Mount
-from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, send, unsent
-from s3fuse.node.directories import LOCK, SCRATCH, UPLOADS, Node, locked, secure_directory
-from s3fuse.node.job_directory import remove_abandoned
+from s3fuse.mount.s3fs_cache.pending_uploads import send, unsent
+from s3fuse.node.locks import LOCK, locked
 from s3fuse.s3.connection import Connection
 
 log = logging.getLogger("s3fuse")
@@ -67,7 +65,6 @@ def unmount(
     if is_detached and not mount.read_write:
         # While in use: the daemon ends when its last user does.
         return
-    READ_AHEAD.release(mount.point)
     if mount.is_mounted:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(MountBusy),
@@ -79,7 +76,7 @@ def unmount(
         try:
             retrying(_unmount_unused, mount)
         except MountBusy:
-            if mount.read_write or is_used(mount.users_file):
+            if mount.read_write or is_leased(mount.lease_file):
                 raise
             users = _users(mount)
             fusermount(mount, lazy=True)
@@ -90,7 +87,7 @@ def unmount(
             )
             remove_links(mount.places, mount.links)
             return
-    _wait_for_daemon(mount, timeout)
+    wait_for_daemon(mount, timeout)
     if unsent(mount) and not discarding:
         send(mount, connection)
     discard(mount)
@@ -137,7 +134,7 @@ def fusermount(mount: Mount, lazy: bool = False) -> None:
 
 
 def _unmount_unused(mount: Mount) -> None:
-    if is_used(mount.users_file):
+    if is_leased(mount.lease_file):
         raise _busy(mount)
     fusermount(mount)
 
@@ -150,7 +147,7 @@ def _busy(mount: Mount) -> MountBusy:
 
 
 def _users(mount: Mount) -> str:
-    return describe(holders(mount.point, mount.users_file))
+    return describe(holders(mount.point, mount.lease_file))
 
 
 def _tell_once(mount: Mount, timeout: float) -> Any:
@@ -165,10 +162,16 @@ def _tell_once(mount: Mount, timeout: float) -> Any:
     return tell
 
 
-def _wait_for_daemon(mount: Mount, timeout: float = 0.0) -> None:
+def wait_for_daemon(mount: Mount, timeout: float = 0.0) -> None:
+    """Wait until the s3fs process of a mount has ended; kill one that reads only.
+
+    Raises
+    ------
+    MountBusy
+        If it may still be uploading at the deadline.
+    """
     process = mount.daemon.handle if mount.daemon else None
     if process is None:
-        daemon.forget_ended()
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         try:
@@ -181,91 +184,6 @@ def _wait_for_daemon(mount: Mount, timeout: float = 0.0) -> None:
                 ) from None
             process.kill()
             process.wait(DAEMON_TIMEOUT)
-    daemon.forget_ended()
-
-
-def sweep(root: Path, cache_dir: Path | None = None) -> int:
-    """Take down what processes that are gone have left on this node, in any scope.
-
-    Parameters
-    ----------
-    root : Path
-        The run-time directory.
-    cache_dir : Path, optional
-        Where caches may lie whose mounts went with a restart of the machine.
-
-    Returns
-    -------
-    int
-        How many mounts there were.
-
-    Raises
-    ------
-    RunDirError
-        If the directory is not ours alone.
-    """
-    if cache_dir and cache_dir.is_dir():
-        # Where others can write, nothing is believed; who mounts there is told.
-        with contextlib.suppress(RunDirError):
-            _recover(secure_directory(cache_dir), root)
-    if not root.is_dir():
-        return 0
-    secure_directory(root)
-    taken = 0
-    for directory in root.iterdir():
-        if not directory.is_dir() or directory.name in (UPLOADS, SCRATCH):
-            continue
-        with locked(directory, wait=False) as held:
-            if held:
-                taken += _sweep_scope(directory)
-    remove_abandoned(root)
-    return taken
-
-
-def _recover(cache_dir: Path, root: Path) -> None:
-    """Remove caches without a mount, as run-time directories go with a restart.
-
-    Where something in one was never uploaded, the record comes back instead, so
-    that whoever unmounts uploads it.
-    """
-    for record in cache_dir.glob(f"*/*/{RECORD}"):
-        mount = Mount.load(record.parent)
-        if mount is None or mount.node.is_elsewhere or mount.cache != record.parent:
-            continue
-        is_alive = mount.node == Node.here() and mount.daemon and mount.daemon.handle
-        if is_alive or not mount.directory.is_relative_to(root):
-            continue
-        secure_directory(root)
-        with locked(mount.directory.parent):
-            # The directory of a mount is made before its cache, and removed after it.
-            if not mount.directory.exists():
-                if unsent(mount):
-                    mount.directory.mkdir(mode=0o700)
-                    mount.save()
-                else:
-                    discard(mount)
-            remove_empty_scope(mount.directory.parent)
-
-
-def _sweep_scope(directory: Path) -> int:
-    taken = 0
-    for child in directory.iterdir():
-        if not child.is_dir():
-            continue
-        mount = Mount.load(child)
-        if mount is None:
-            # Its maker was killed before it could say what it is, and before
-            # it mounted anything.
-            with contextlib.suppress(OSError):
-                child.rmdir()
-        elif mount.is_abandoned:
-            try:
-                taken += _take_down_abandoned(mount)
-            except S3FuseError as error:
-                # It keeps nobody from working with other mounts.
-                log.warning(str(error))
-    remove_empty_scope(directory)
-    return taken
 
 
 def remove_empty_scope(directory: Path) -> None:
@@ -277,26 +195,6 @@ def remove_empty_scope(directory: Path) -> None:
             directory.rmdir()
 
 
-def _take_down_abandoned(mount: Mount) -> bool:
-    process = mount.daemon.handle if mount.daemon else None
-    if mount.is_mounted:
-        try:
-            # Somebody may still be writing.
-            fusermount(mount, lazy=not (mount.read_write and process))
-        except MountBusy:
-            return False
-    elif process:
-        # Detached while in use: its daemon goes when its users do.
-        return False
-    _wait_for_daemon(mount)
-    if unsent(mount):
-        log.warning(str(not_uploaded(mount, "Its mount is gone.")))
-        return False
-    discard(mount)
-    log.info(f"Cleaned up s3://{mount.bucket}, left mounted by a process that is gone.")
-    return True
-
-
 def discard(mount: Mount) -> None:
     """Remove links, cache and record.  The mount point goes by rmdir: never its content.
 
@@ -305,7 +203,6 @@ def discard(mount: Mount) -> None:
     MountError
         If something lies in the folder that was the mount point.
     """
-    READ_AHEAD.release(mount.point)
     remove_links(mount.places, mount.links)
     try:
         mount.point.rmdir()
@@ -321,7 +218,7 @@ def discard(mount: Mount) -> None:
     with contextlib.suppress(OSError):
         # The last of a scope takes the folder along.
         mount.cache.parent.rmdir()
-    names = mount.log_file, mount.users_file, mount.directory / RECORD
+    names = mount.log_file, mount.lease_file, mount.directory / RECORD
     for path in (*names, mount.directory / f"{RECORD}.new"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):

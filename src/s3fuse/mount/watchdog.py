@@ -1,4 +1,4 @@
-"""A thread that looks after the mounts of a run for as long as it lasts."""
+"""A thread that checks the mounts of a run for as long as it lasts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("s3fuse")
 INTERVAL = 1.0
 
 
-class Keeper:
+class Watchdog:
     """Calls a function again and again, until it is stopped.
 
     Parameters
@@ -27,7 +27,7 @@ class Keeper:
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="s3fuse-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="s3fuse-watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

@@ -14,10 +14,12 @@ import json
 import shutil
 from pathlib import Path
 
-from s3fuse.node.directories import SCRATCH, batch_job, is_left, secure_directory, write_note
+from s3fuse.node.directories import SCRATCH, secure_directory
+from s3fuse.node.processes import is_left, write_note
+from s3fuse.node.schedulers import batch_job
 
 
-class Scratch:
+class JobDirectory:
     """A folder below `parent`; `parent` itself outside of batch jobs.
 
     Parameters

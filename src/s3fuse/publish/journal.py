@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from s3fuse.errors import ObjectNotFound, S3FuseError
-from s3fuse.node.directories import UPLOADS, is_left, secure_directory, write_note
+from s3fuse.node.directories import UPLOADS, secure_directory
+from s3fuse.node.processes import is_left, write_note
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 from s3fuse.errors import AccessDenied
-from s3fuse.s3.store import Listing, ObjectInfo, Store
+from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 
-class Snapshot:
+class Listings:
     """What the store held when it was first asked about each folder.
 
     Good for planning, when thousands of questions are asked within seconds

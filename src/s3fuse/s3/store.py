@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3fuse.errors import (
     AccessDenied,
-    BucketNotFound,
-    CredentialsError,
     EndpointError,
     ObjectChanged,
     ObjectNotFound,
-    S3FuseError,
 )
-from s3fuse.s3.connection import Connection, is_passing, no_credentials
-from s3fuse.s3.retries import patiently
+from s3fuse.s3.client import open_filesystem
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.retries import patiently, retrying_request
+from s3fuse.s3.translate import EXPIRED, code_of, explained
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
@@ -35,69 +33,6 @@ T = TypeVar("T")
 FIRST_ANSWER = 10.0
 #: Bytes of a body that are handed on at a time.
 CHUNK = 256 * 1024
-#: What a store answers when a session token is too old.
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """What S3 says of one object.
-
-    Attributes
-    ----------
-    key : str
-        Its key.
-    size : int
-        Bytes.
-    mtime : float
-        Seconds since the epoch, whole: HEAD and LIST of S3 agree on no more, and
-        those of some stores only to the time that the upload took.
-    etag : str
-        Without quotes.
-    opaque : bool
-        Whether a HEAD request told that the ETag says nothing about the
-        content, as under SSE-KMS and SSE-C
-        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
-    """
-
-    key: str
-    size: int
-    mtime: float
-    etag: str
-    opaque: bool = False
-
-    @property
-    def md5(self) -> str | None:
-        """The MD5 of the content where the ETag is one: after an upload in one piece."""
-        return self.etag if len(self.etag) == 32 and not self.opaque else None
-
-    @classmethod
-    def from_answer(cls, key: str, answer: dict[str, Any], size: str) -> ObjectInfo:
-        """Read an entry of a listing, or the answer to a HEAD request."""
-        return cls(
-            key=key,
-            size=int(answer[size]),
-            mtime=float(int(answer["LastModified"].timestamp())),
-            etag=answer.get("ETag", "").strip('"'),
-            opaque=str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
-            or "SSECustomerAlgorithm" in answer,
-        )
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Objects and folders directly below a folder, or all objects at any depth.
-
-    Attributes
-    ----------
-    objects : dict of str to ObjectInfo
-        By key.  Placeholders of folders (keys that end with a slash) are left out.
-    folders : frozenset of str
-        Prefixes, each with its slash; empty in a listing at any depth.
-    """
-
-    objects: dict[str, ObjectInfo]
-    folders: frozenset[str]
 
 
 class Store:
@@ -119,9 +54,7 @@ class Store:
     @cached_property
     def filesystem(self) -> S3FileSystem:
         """The s3fs filesystem beneath, opened when it is first needed."""
-        filesystem = self.connection.filesystem()
-        filesystem.loop.call_soon_threadsafe(filesystem.loop.set_exception_handler, _quietly)
-        return filesystem
+        return open_filesystem(self.connection)
 
     def check(self, bucket: str) -> None:
         """Ask a bucket for an answer, once; quickly, so that mistakes show early.
@@ -254,14 +187,12 @@ class Store:
         write : callable
             Is given each chunk as it comes, and its position in the object.
         """
-        from fsspec.asyn import sync
-
         span = {"IfMatch": f'"{info.etag}"'}
         if size < info.size:
             span["Range"] = f"bytes={start}-{start + size - 1}"
 
-        async def copy(files: S3FileSystem) -> None:
-            answer = await files._call_s3("get_object", Bucket=url.bucket, Key=url.key, **span)
+        async def copy(client: Any) -> None:
+            answer = await self._request(client.get_object, Bucket=url.bucket, Key=url.key, **span)
             # Some servers ignore the condition.
             if answer.get("ETag", "").strip('"') != info.etag:
                 raise ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
@@ -273,146 +204,50 @@ class Store:
             if position != start + size:
                 raise ConnectionError(f"{position - start} bytes came instead of {size}")
 
-        self._renewing(lambda files: sync(files.loop, copy, files))
+        self._renewing(copy)
 
     def _send(
         self, method: str, url: S3Url, action: str, timeout: float | None, **kwargs: Any
     ) -> dict[str, Any]:
-        from fsspec.asyn import sync
-
-        def send(files: S3FileSystem) -> dict[str, Any]:
-            answer: dict[str, Any] = sync(
-                *(files.loop, files._call_s3, method), Bucket=url.bucket, timeout=timeout, **kwargs
-            )
-            return answer
+        async def send(client: Any) -> dict[str, Any]:
+            return await self._request(getattr(client, method), Bucket=url.bucket, **kwargs)
 
         try:
-            return self._renewing(send)
+            return self._renewing(send, timeout)
         except Exception as error:
             raise explained(error, url, action, self.connection) from error
 
-    def _renewing(self, ask: Callable[[S3FileSystem], T]) -> T:
+    async def _request(
+        self, method: Callable[..., Awaitable[dict[str, Any]]], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Send one request, again where the store may answer a moment later."""
+        async for attempt in retrying_request(self.connection.retries):
+            with attempt:
+                answer = await method(**kwargs)
+        return answer
+
+    def _renewing(self, ask: Callable[[Any], Awaitable[T]], timeout: float | None = None) -> T:
         """Ask, and once more with what the AWS provider chain gives now if a token has expired."""
         files = self.filesystem
         try:
-            return ask(files)
+            return _wait_for(files, ask, timeout)
         except Exception as error:
             # A HEAD request is answered without a code.
-            may_be_expired = _code(error) in (*EXPIRED, "400")
+            may_be_expired = code_of(error) in (*EXPIRED, "400")
             if not may_be_expired or self.connection.is_fixed:
                 raise
         with self._reopening:
             if self.filesystem is files:
                 del self.filesystem
-        return ask(self.filesystem)
+        return _wait_for(self.filesystem, ask, timeout)
 
 
-def _quietly(_: object, context: dict[str, Any]) -> None:
-    """Keep what breaks behind a request that is repeated anyway out of the user's terminal."""
-    log.debug(f"{context.get('message')}: {context.get('exception')!r}")
+def _wait_for(files: S3FileSystem, ask: Callable[[Any], Awaitable[T]], timeout: float | None) -> T:
+    """Run a coroutine with the S3 client, in fsspec's event loop."""
+    from fsspec.asyn import sync
 
+    async def run() -> T:
+        return await ask(await files.set_session())
 
-def _origin(error: Exception) -> Exception:
-    """What s3fs was told; it hides the answer of the store in the cause."""
-    return error.__cause__ if isinstance(error.__cause__, Exception) else error
-
-
-def _code(error: Exception) -> str:
-    response = getattr(_origin(error), "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
-def not_found(url: S3Url) -> ObjectNotFound:
-    """The error for an object that should be in its bucket."""
-    return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
-
-
-def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
-    """Find the sentence for what the S3 client raised.
-
-    Parameters
-    ----------
-    error : Exception
-        From s3fs.
-    url : S3Url
-        What was asked for.
-    action : str
-        A verb, as in "Not allowed to *list* s3://…".
-    connection : Connection
-        Who asked, and where.
-    """
-    import aiohttp
-    import botocore.exceptions as boto
-    from fsspec.exceptions import FSTimeoutError
-
-    if isinstance(error, S3FuseError):
-        return error
-    origin = _origin(error)
-    place = connection.place
-    code = _code(error)
-
-    match code:
-        case "NoSuchBucket":
-            return BucketNotFound(
-                f"There is no bucket s3://{url.bucket} at {place}; check its name, or create it."
-            )
-        case "NoSuchKey" | "NoSuchUpload" | "404" | "NotFound":
-            return not_found(url)
-        case "412" | "PreconditionFailed":
-            return ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
-        case "InvalidAccessKeyId":
-            return CredentialsError(
-                f"{place} does not know the access key used for s3://{url.bucket}; check "
-                "the access key in your settings, environment or AWS profile."
-            )
-        case "SignatureDoesNotMatch":
-            return CredentialsError(
-                f"{place} rejects the secret key used for s3://{url.bucket}; check "
-                "the secret key in your settings, environment or AWS profile."
-            )
-        case _ if code in EXPIRED:
-            return CredentialsError(
-                f"The session token used for s3://{url.bucket} has expired; sign in again."
-            )
-        case "RequestTimeTooSkewed":
-            return CredentialsError(
-                f"The clock of this machine differs too much from that of {place}, so "
-                f"s3://{url.bucket} cannot be used; set the clock."
-            )
-        case "AccessDenied" | "403" | "Forbidden" | "AllAccessDisabled":
-            return AccessDenied(
-                f"Not allowed to {action} {url}; ask the owner of s3://{url.bucket} for "
-                "the permission, or use other credentials."
-            )
-        case "PermanentRedirect" | "301" | "AuthorizationHeaderMalformed":
-            return EndpointError(
-                f"s3://{url.bucket} is in another region or at another endpoint than {place}; "
-                "set region or endpoint_url."
-            )
-    if isinstance(origin, boto.ClientError) and is_passing(origin):
-        return EndpointError(
-            f"{place} keeps answering {code} when asked to {action} {url}; try again later."
-        )
-    if isinstance(origin, boto.NoCredentialsError | boto.PartialCredentialsError):
-        return no_credentials(f"s3://{url.bucket}")
-    if isinstance(origin, boto.ProfileNotFound):
-        profile = connection.profile or os.environ.get("AWS_PROFILE")
-        return CredentialsError(
-            f"The AWS profile {profile!r} does not exist, so s3://{url.bucket} cannot "
-            "be used; see `aws configure list-profiles`."
-        )
-    timeouts = (TimeoutError, FSTimeoutError, boto.ConnectTimeoutError, boto.ReadTimeoutError)
-    if isinstance(origin, timeouts) or isinstance(error, timeouts):
-        return EndpointError(
-            f"{place} did not answer in time when asked to {action} {url}; "
-            "check endpoint_url, the network and proxies."
-        )
-    broken = (boto.ConnectionError, boto.HTTPClientError, ConnectionError, aiohttp.ClientError)
-    if isinstance(origin, broken) or isinstance(error, broken):
-        return EndpointError(
-            f"{place} cannot be reached, so s3://{url.bucket} cannot be used; "
-            "check endpoint_url and that the service is up."
-        )
-    if isinstance(origin, PermissionError):
-        return AccessDenied(f"Not allowed to {action} {url}: {origin}.")
-    return S3FuseError(f"Could not {action} {url} at {place}: {error}.")
+    answer: T = sync(files.loop, run, timeout=timeout)
+    return answer

@@ -19,8 +19,9 @@ from s3fuse.errors import NotUploaded, S3FuseError
 from s3fuse.mount.record import Mount
 from s3fuse.mount.s3fs_cache.page_list import Page, content_file, list_file, pages
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import holds, publish
+from s3fuse.publish.upload import publish
 from s3fuse.s3.connection import Connection
+from s3fuse.s3.etags import holds
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from s3fuse.mount.record import Mount
 from s3fuse.mount.s3fs_cache import hdf5
 from s3fuse.mount.s3fs_cache import page_list as pages
-from s3fuse.s3.store import ObjectInfo, Store
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 #: Bytes that are fetched around each pointer.

@@ -16,15 +16,15 @@ from conftest import Bucket, daemons, mounted
 from s3fuse.embedded_server import Server
 from s3fuse.errors import MountBusy, MountError, NotUploaded, S3FuseError, SettingsError
 from s3fuse.mount import daemon, mounts
-from s3fuse.mount.daemon import MountOptions, Reading
 from s3fuse.mount.links import make_link
 from s3fuse.mount.mounts import Mounts
-from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.options import MountOptions, Reading
 from s3fuse.mount.record import RECORD, Mount
 from s3fuse.mount.s3fs_cache.page_list import list_file
 from s3fuse.mount.s3fs_cache.pending_uploads import unsent
-from s3fuse.mount.unmount import fusermount, sweep, unmount, unmount_all
-from s3fuse.node.directories import Process
+from s3fuse.mount.sweep import sweep
+from s3fuse.mount.unmount import fusermount, unmount, unmount_all
+from s3fuse.node.processes import Process
 from s3fuse.s3.connection import Connection
 
 
@@ -272,7 +272,7 @@ def test_a_dead_daemon_is_replaced_under_a_job(
     make_link(dead.point / "a/x", link, 1000)
     for _ in range(2):
         # Held open by this process, as inputs are.
-        READ_AHEAD.add(made.all()[0].point, "a/x", range(1), Reading.UNKNOWN)
+        made.read_ahead.add(made.all()[0].point, "a/x", range(1), Reading.UNKNOWN)
         time.sleep(0.2)
         kill(made.all()[0])
         with pytest.raises(OSError, match="Transport endpoint is not connected"):
@@ -326,7 +326,7 @@ def test_what_a_restart_leaves_of_a_mount_is_removed_or_uploaded(
 ) -> None:
     bucket.write("x", "content")
     read, written = (
-        made.mount(bucket.name, server.connection, MountOptions(read_write), keep=True)
+        made.keep_mounted(bucket.name, server.connection, MountOptions(read_write))
         for read_write in (False, True)
     )
     (read.point / "x").read_text()
@@ -352,7 +352,7 @@ def test_what_a_restart_leaves_of_a_mount_is_removed_or_uploaded(
 def test_a_file_that_was_open_when_s3fs_died_is_kept(
     made: Mounts, server: Server, bucket: Bucket
 ) -> None:
-    mount = made.mount(bucket.name, server.connection, MountOptions(True), keep=True)
+    mount = made.keep_mounted(bucket.name, server.connection, MountOptions(True))
     code = "import sys; file = open(sys.argv[1], 'w'); file.write('half of it'); "
     code += "file.flush(); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(mount.point / "x")]
@@ -375,7 +375,7 @@ def test_a_file_that_was_open_when_s3fs_died_is_kept(
 def test_what_was_replaced_since_is_not_replaced_by_what_is_older(
     made: Mounts, server: Server, bucket: Bucket
 ) -> None:
-    mount = made.mount(bucket.name, server.connection, MountOptions(True), keep=True)
+    mount = made.keep_mounted(bucket.name, server.connection, MountOptions(True))
     (mount.point / "x").write_text("old")
     fusermount(mount)
     wait_for_end(mount)

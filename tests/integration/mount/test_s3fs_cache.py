@@ -13,15 +13,15 @@ from iris.cube import Cube
 from conftest import Bucket, wait_for
 from fault_proxy import Proxy
 from s3fuse.embedded_server import Server
-from s3fuse.mount.daemon import MountOptions, Reading
 from s3fuse.mount.links import make_link
 from s3fuse.mount.mounts import Mounts
-from s3fuse.mount.readahead import READ_AHEAD
+from s3fuse.mount.options import MountOptions, Reading
 from s3fuse.mount.record import Mount
 from s3fuse.mount.s3fs_cache import hdf5, prefill
 from s3fuse.mount.s3fs_cache import local_files as whole
 from s3fuse.mount.s3fs_cache import page_list as pages
-from s3fuse.s3.store import ObjectInfo, Store
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.store import Store
 
 DAYS = 300
 MEGABYTE = 10**6
@@ -108,17 +108,6 @@ def test_files_of_any_size_have_a_head_and_a_tail(
     assert b"".join(pieces.values()) == content
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_pointers_of_nonsense_stay_in_the_file(seed: int) -> None:
-    numbers = random.Random(seed)
-    piece = b"".join(
-        numbers.choice([b"TREE\1\1", b"TREE\1", b"BTHD\0\10", b"TREE"])
-        + numbers.randbytes(numbers.randrange(60))
-        for _ in range(50)
-    )
-    assert all(0 < position < 1000 for position in hdf5.pointers(piece, 1000))
-
-
 def test_what_is_read_from_end_to_end_becomes_a_local_file(
     made: Mounts, counted: Store, proxy: Proxy, bucket: Bucket
 ) -> None:
@@ -128,7 +117,7 @@ def test_what_is_read_from_end_to_end_becomes_a_local_file(
     link = made.links / "x"
     make_link(mounted.point / "a/x", link, 1000)
     with link.open("rb") as early:
-        READ_AHEAD.add(
+        made.read_ahead.add(
             mounted.point,
             "a/x",
             range(len(content)),
@@ -180,13 +169,15 @@ def test_commands_do_not_ask_about_the_files_that_are_held(
     bucket.write("x", "content")
     mounted = mount(made, counted, bucket)
     held: list[bool] = []
-    READ_AHEAD.add(*(mounted.point, "x", range(1), Reading.RANDOM), lambda: bool(held.append(True)))
+    made.read_ahead.add(
+        *(mounted.point, "x", range(1), Reading.RANDOM), lambda: bool(held.append(True))
+    )
     wait_for(lambda: bool(held))
     proxy.reset_counts()
     for _ in range(3):
         subprocess.run(["true"], check=True)
     assert proxy.counts.total == 0
-    READ_AHEAD.release(mounted.point)
+    made.read_ahead.release(mounted.point)
     made.unmount()
 
 
@@ -216,7 +207,3 @@ def test_the_chunks_of_a_file_are_where_its_data_are(
         info = look(counted, bucket, path.name)
         pieces = prefill.metadata(counted, bucket.url.child(path.name), info)
         assert hdf5.chunks(pieces.values(), info.size) == chunks_by_search(path)
-
-
-def test_no_chunks_in_what_is_no_hdf5_file() -> None:
-    assert hdf5.chunks([b"", b"TREE\1\0", bytes(1000), b"TREE\1\0\2\0" + bytes(60)], 1000) == []

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from s3fuse.errors import RunDirError
-from s3fuse.node import directories as rundir
-from s3fuse.node.directories import Node, Process, locked, scope, secure_directory
+from s3fuse.node import directories, processes
+from s3fuse.node.directories import scope, secure_directory
+from s3fuse.node.locks import locked
+from s3fuse.node.processes import Node, Process
 
 
 def test_a_directory_is_made_for_us_alone(tmp_path: Path) -> None:
@@ -50,9 +52,9 @@ def test_a_batch_job_does_not_trust_the_run_time_directory_it_inherits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/12345")
-    assert rundir.default_mount_root() == Path("/run/user/12345/s3fuse")
+    assert directories.default_mount_root() == Path("/run/user/12345/s3fuse")
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    assert rundir.default_mount_root().parent == Path(os.environ["TMPDIR"])
+    assert directories.default_mount_root().parent == Path(os.environ["TMPDIR"])
 
 
 def test_a_process_is_not_mistaken_for_a_later_one() -> None:
@@ -75,18 +77,18 @@ def test_what_another_machine_or_container_did_is_not_judged_here() -> None:
 
 
 def test_children_find_the_owner_of_their_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(rundir.OWNER_VARIABLE, raising=False)
-    owner = rundir.current_owner()
+    monkeypatch.delenv(processes.OWNER_VARIABLE, raising=False)
+    owner = processes.current_owner()
     assert owner.pid == os.getpid()
-    code = "from s3fuse.node.directories import current_owner; print(current_owner().pid)"
+    code = "from s3fuse.node.processes import current_owner; print(current_owner().pid)"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(child.stdout) == os.getpid()
 
 
 def test_an_owner_that_is_no_ancestor_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     # As when a batch job on another node inherits the environment.
-    monkeypatch.setenv(rundir.OWNER_VARIABLE, f"{2**22 + 1}:{Process.of(os.getpid()).started}")
-    assert rundir.current_owner().pid == os.getpid()
+    monkeypatch.setenv(processes.OWNER_VARIABLE, f"{2**22 + 1}:{Process.of(os.getpid()).started}")
+    assert processes.current_owner().pid == os.getpid()
 
 
 def test_a_lock_excludes_others_until_it_is_free(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_a_scope_that_others_remove_meanwhile_is_locked_all_the_same(tmp_path: P
     code = """
 import sys
 from pathlib import Path
-from s3fuse.node.directories import locked
+from s3fuse.node.locks import locked
 from s3fuse.mount.unmount import remove_empty_scope
 directory = Path(sys.argv[1])
 for _ in range(1000):

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from s3fuse.mount.unmount import sweep
+from s3fuse.mount.sweep import sweep
 from s3fuse.node.directories import SCRATCH
-from s3fuse.node.job_directory import Scratch
+from s3fuse.node.job_directory import JobDirectory
 
 MAKE = """
 import sys
 from pathlib import Path
-from s3fuse.node.job_directory import Scratch
-made = Scratch(Path(sys.argv[1]), Path(sys.argv[2]))
+from s3fuse.node.job_directory import JobDirectory
+made = JobDirectory(Path(sys.argv[1]), Path(sys.argv[2]))
 (made.path / "copy").write_text("content")
 print(made.path, flush=True)
 sys.stdin.read()
@@ -36,7 +36,7 @@ def another_process(*places: Path) -> subprocess.Popen[str]:
 
 
 def test_outside_of_batch_jobs_nothing_is_added(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "copies", tmp_path / "root")
+    scratch = JobDirectory(tmp_path / "copies", tmp_path / "root")
     assert scratch.path == tmp_path / "copies"
     scratch.remove()
     assert list(tmp_path.iterdir()) == []
@@ -45,9 +45,9 @@ def test_outside_of_batch_jobs_nothing_is_added(tmp_path: Path) -> None:
 def test_jobs_have_folders_of_their_own(
     job: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Scratch(tmp_path / "copies", tmp_path / "root")
+    first = JobDirectory(tmp_path / "copies", tmp_path / "root")
     monkeypatch.setenv("SLURM_JOB_ID", "43")
-    second = Scratch(tmp_path / "copies", tmp_path / "root")
+    second = JobDirectory(tmp_path / "copies", tmp_path / "root")
     first.remove()
     assert second.path.is_dir()
     assert not first.path.exists()
@@ -57,7 +57,7 @@ def test_jobs_have_folders_of_their_own(
 
 
 def test_the_folder_goes_with_the_process_that_came_first(job: None, tmp_path: Path) -> None:
-    outer = Scratch(tmp_path / "copies", tmp_path / "root")
+    outer = JobDirectory(tmp_path / "copies", tmp_path / "root")
     with another_process(tmp_path / "copies", tmp_path / "root") as inner:
         inner.communicate()
     assert (outer.path / "copy").read_text() == "content"

@@ -13,7 +13,7 @@ import seasons
 import spread
 import steps
 from bad_data import DataError
-from unit.test_steps import DAYS, LEAP, monthly
+from unit.workflow.test_steps import DAYS, LEAP, monthly
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""Copying objects to this node: whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from s3fuse.errors import ObjectChanged, S3FuseError
+from s3fuse.s3.etags import md5_of
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.parts import CONCURRENCY, PART_SIZE, part_by_part
+from s3fuse.s3.retries import patiently
+from s3fuse.s3.store import Store
+from s3fuse.s3.translate import explained
+from s3fuse.urls import S3Url
+
+
+def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
+    """Copy an object to `path`, which appears when it is complete.
+
+    Parameters
+    ----------
+    store : Store
+        Where it is.
+    url : S3Url
+        The object.
+    info : ObjectInfo
+        What it is expected to be.
+    path : Path
+        The file to write; gets the time stamp of the object.
+
+    Raises
+    ------
+    ObjectChanged
+        If the object is no longer what `info` says.
+    S3FuseError
+        If it cannot be read, or `path` not be written.
+    """
+    store.check(url.bucket)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        with open(handle, "wb") as file:
+            os.truncate(handle, info.size)
+            _fetch(store, url, info, file.fileno())
+        if info.md5 and info.md5 != md5_of(temporary):
+            _explain_difference(store, url, info)
+        os.utime(temporary, (info.mtime, info.mtime))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error
+    finally:
+        if temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _fetch(store: Store, url: S3Url, info: ObjectInfo, descriptor: int) -> None:
+    """Read all pieces of an object, several at once."""
+
+    @patiently
+    def fetch(start: int) -> None:
+        size = min(PART_SIZE, info.size - start)
+        try:
+            store.read(url, info, start, size, write)
+        except OSError as error:
+            # s3fs gives errors of the store numbers, too; these are of the disk.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+                raise
+            raise explained(error, url, "read", store.connection) from error
+        except Exception as error:
+            raise explained(error, url, "read", store.connection) from error
+
+    def write(chunk: bytes, position: int) -> None:
+        while chunk:
+            written = os.pwrite(descriptor, chunk, position)
+            chunk, position = chunk[written:], position + written
+
+    part_by_part(fetch, range(0, max(info.size, 1), PART_SIZE))
+
+
+def download_folder(
+    store: Store, folder: S3Url, infos: Iterable[ObjectInfo], path: Path, workers: int = CONCURRENCY
+) -> None:
+    """Copy all objects of a folder, many at once, into a directory that appears at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    prefix = folder.child("").key
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            copies = [
+                pool.submit(
+                    download,
+                    store,
+                    S3Url(folder.bucket, info.key),
+                    info,
+                    temporary / info.key.removeprefix(prefix),
+                )
+                for info in infos
+            ]
+            for copy in copies:
+                copy.result()
+        temporary.chmod(0o755)
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _explain_difference(store: Store, url: S3Url, info: ObjectInfo) -> None:
+    """Tell a replaced object from a damaged copy, and both from an ETag that is no MD5."""
+    now = store.head(url)
+    if now is None or (now.etag, now.size) != (info.etag, info.size):
+        raise ObjectChanged(f"{url} was replaced while it was copied; start the run again.")
+    if not now.opaque:
+        raise S3FuseError(f"{url} was damaged on its way here; start the run again.")

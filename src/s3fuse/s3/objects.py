@@ -1,0 +1,67 @@
+"""What S3 says of objects and folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What S3 says of one object.
+
+    Attributes
+    ----------
+    key : str
+        Its key.
+    size : int
+        Bytes.
+    mtime : float
+        Seconds since the epoch, whole: HEAD and LIST of S3 agree on no more, and
+        those of some stores only to the time that the upload took.
+    etag : str
+        Without quotes.
+    opaque : bool
+        Whether a HEAD request told that the ETag says nothing about the
+        content, as under SSE-KMS and SSE-C
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
+    """
+
+    key: str
+    size: int
+    mtime: float
+    etag: str
+    opaque: bool = False
+
+    @property
+    def md5(self) -> str | None:
+        """The MD5 of the content where the ETag is one: after an upload in one piece."""
+        return self.etag if len(self.etag) == 32 and not self.opaque else None
+
+    @classmethod
+    def from_answer(cls, key: str, answer: dict[str, Any], size: str) -> ObjectInfo:
+        """Read an entry of a listing, or the answer to a HEAD request."""
+        return cls(
+            key=key,
+            size=int(answer[size]),
+            mtime=float(int(answer["LastModified"].timestamp())),
+            etag=answer.get("ETag", "").strip('"'),
+            opaque=str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+            or "SSECustomerAlgorithm" in answer,
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Objects and folders directly below a folder, or all objects at any depth.
+
+    Attributes
+    ----------
+    objects : dict of str to ObjectInfo
+        By key.  Placeholders of folders (keys that end with a slash) are left out.
+    folders : frozenset of str
+        Prefixes, each with its slash; empty in a listing at any depth.
+    """
+
+    objects: dict[str, ObjectInfo]
+    folders: frozenset[str]

@@ -1,0 +1,121 @@
+"""From the errors of the S3 client to sentences."""
+
+from __future__ import annotations
+
+import os
+
+from s3fuse.errors import (
+    AccessDenied,
+    BucketNotFound,
+    CredentialsError,
+    EndpointError,
+    ObjectChanged,
+    ObjectNotFound,
+    S3FuseError,
+)
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.credentials import no_credentials
+from s3fuse.s3.retries import is_transient
+from s3fuse.urls import S3Url
+
+#: What a store answers when a session token is too old.
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
+
+
+def code_of(error: Exception) -> str:
+    """Return the error code of an answer from the store; empty if the error is none."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def not_found(url: S3Url) -> ObjectNotFound:
+    """The error for an object that should be in its bucket."""
+    return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
+
+
+def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
+    """Find the sentence for what the S3 client raised.
+
+    Parameters
+    ----------
+    error : Exception
+        From s3fs.
+    url : S3Url
+        What was asked for.
+    action : str
+        A verb, as in "Not allowed to *list* s3://…".
+    connection : Connection
+        Who asked, and where.
+    """
+    import aiohttp
+    import botocore.exceptions as boto
+    from fsspec.exceptions import FSTimeoutError
+
+    if isinstance(error, S3FuseError):
+        return error
+    place = connection.place
+    code = code_of(error)
+
+    match code:
+        case "NoSuchBucket":
+            return BucketNotFound(
+                f"There is no bucket s3://{url.bucket} at {place}; check its name, or create it."
+            )
+        case "NoSuchKey" | "NoSuchUpload" | "404" | "NotFound":
+            return not_found(url)
+        case "412" | "PreconditionFailed":
+            return ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
+        case "InvalidAccessKeyId":
+            return CredentialsError(
+                f"{place} does not know the access key used for s3://{url.bucket}; check "
+                "the access key in your settings, environment or AWS profile."
+            )
+        case "SignatureDoesNotMatch":
+            return CredentialsError(
+                f"{place} rejects the secret key used for s3://{url.bucket}; check "
+                "the secret key in your settings, environment or AWS profile."
+            )
+        case _ if code in EXPIRED:
+            return CredentialsError(
+                f"The session token used for s3://{url.bucket} has expired; sign in again."
+            )
+        case "RequestTimeTooSkewed":
+            return CredentialsError(
+                f"The clock of this machine differs too much from that of {place}, so "
+                f"s3://{url.bucket} cannot be used; set the clock."
+            )
+        case "AccessDenied" | "403" | "Forbidden" | "AllAccessDisabled":
+            return AccessDenied(
+                f"Not allowed to {action} {url}; ask the owner of s3://{url.bucket} for "
+                "the permission, or use other credentials."
+            )
+        case "PermanentRedirect" | "301" | "AuthorizationHeaderMalformed":
+            return EndpointError(
+                f"s3://{url.bucket} is in another region or at another endpoint than {place}; "
+                "set region or endpoint_url."
+            )
+    if isinstance(error, boto.ClientError) and is_transient(error):
+        return EndpointError(
+            f"{place} keeps answering {code} when asked to {action} {url}; try again later."
+        )
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        return no_credentials(f"s3://{url.bucket}")
+    if isinstance(error, boto.ProfileNotFound):
+        profile = connection.profile or os.environ.get("AWS_PROFILE")
+        return CredentialsError(
+            f"The AWS profile {profile!r} does not exist, so s3://{url.bucket} cannot "
+            "be used; see `aws configure list-profiles`."
+        )
+    timeouts = (TimeoutError, FSTimeoutError, boto.ConnectTimeoutError, boto.ReadTimeoutError)
+    if isinstance(error, timeouts):
+        return EndpointError(
+            f"{place} did not answer in time when asked to {action} {url}; "
+            "check endpoint_url, the network and proxies."
+        )
+    broken = (boto.ConnectionError, boto.HTTPClientError, ConnectionError, aiohttp.ClientError)
+    if isinstance(error, broken):
+        return EndpointError(
+            f"{place} cannot be reached, so s3://{url.bucket} cannot be used; "
+            "check endpoint_url and that the service is up."
+        )
+    return S3FuseError(f"Could not {action} {url} at {place}: {error}.")
