@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fault_proxy import Proxy, proxied
 from s3fuse.embedded_server import Server, serving
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -123,6 +124,13 @@ def server(data: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def store(server: Server) -> Store:
     return Store(server.connection)
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """What counts the requests."""
+    with proxied(server.endpoint_url) as proxy:
+        yield proxy
 
 
 @dataclass(frozen=True)

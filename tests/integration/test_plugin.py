@@ -57,7 +57,7 @@ class TestMounting(SuiteOfSnakemake):
     @pytest.fixture(autouse=True)
     def _unmount(self, tmp_path: Path):  # type: ignore[no-untyped-def]
         yield
-        self._get_provider(tmp_path).mounts.unmount()
+        self._get_provider(tmp_path).run.session.mounts.unmount()
 
 
 def settings(server: Server, **more: object) -> StorageProviderSettings:

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from conftest import daemons, mounted
-from fault_proxy import Proxy, proxied
-from s3fuse.embedded_server import Server
 from s3fuse.mount.mounts import Mounts
 
 
@@ -26,10 +24,3 @@ def made(tmp_path: Path) -> Iterator[Mounts]:
     made.unmount()
     assert not any(str(tmp_path) in line for line in mounted())
     assert not any(str(tmp_path) in line for line in daemons())
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    """What counts the requests."""
-    with proxied(server.endpoint_url) as proxy:
-        yield proxy

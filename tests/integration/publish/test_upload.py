@@ -5,22 +5,24 @@ import pytest
 
 from conftest import Bucket
 from s3fuse.errors import BucketNotFound, ObjectChanged, PublishError
-from s3fuse.publish import upload as transfer
+from s3fuse.inputs.download import download, download_folder
+from s3fuse.publish import upload
+from s3fuse.publish.upload import publish, publish_folder
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000, 2 * transfer.PART_SIZE + 1])
+@pytest.mark.parametrize("size", [0, 1, 100_000, 2 * upload.PART_SIZE + 1])
 def test_published_and_copied_back_whole(
     store: Store, bucket: Bucket, tmp_path: Path, size: int
 ) -> None:
     content = os.urandom(size)
     (tmp_path / "up").write_bytes(content)
     url = bucket.url.child("a/b c.bin")
-    info = transfer.publish(store, tmp_path / "up", url)
+    info = publish(store, tmp_path / "up", url)
     assert info.size == size
     assert (bucket.folder / "a/b c.bin").read_bytes() == content
-    transfer.download(store, url, info, tmp_path / "down")
+    download(store, url, info, tmp_path / "down")
     assert (tmp_path / "down").read_bytes() == content
     assert (tmp_path / "down").stat().st_mtime == info.mtime
     assert sorted(os.listdir(tmp_path)) == ["down", "up"]
@@ -35,7 +37,7 @@ def test_a_copy_of_a_replaced_object_does_not_appear(
     assert planned is not None
     bucket.write("x", "new")
     with pytest.raises(ObjectChanged, match=f"{url} was replaced"):
-        transfer.download(store, url, planned, tmp_path / "x")
+        download(store, url, planned, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -44,15 +46,15 @@ def test_what_is_not_what_was_sent_is_noticed(
 ) -> None:
     path = tmp_path / "x"
     path.write_text("right")
-    upload = transfer._upload
+    send = upload._upload
 
     def damage(*arguments: object) -> None:
-        upload(*arguments)  # type: ignore[arg-type]
+        send(*arguments)  # type: ignore[arg-type]
         bucket.write("x", "wrong")
 
-    monkeypatch.setattr(transfer, "_upload", damage)
+    monkeypatch.setattr(upload, "_upload", damage)
     with pytest.raises(PublishError, match="differs from what was uploaded"):
-        transfer.publish(store, path, bucket.url.child("x"))
+        publish(store, path, bucket.url.child("x"))
 
 
 def test_a_folder_goes_and_comes_whole(store: Store, bucket: Bucket, tmp_path: Path) -> None:
@@ -61,24 +63,24 @@ def test_a_folder_goes_and_comes_whole(store: Store, bucket: Bucket, tmp_path: P
     for name in ("a.nc", "deep/b.nc", "deep/er/c.nc"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(name)
-    (source / transfer.TIMESTAMP_FILE).touch()
+    (source / upload.TIMESTAMP_FILE).touch()
     bucket.write("out/stale.nc", "from the run before")
     bucket.write("outside.nc", "not ours")
-    transfer.publish_folder(store, source, folder)
+    publish_folder(store, source, folder)
     assert bucket.keys() == ["out/a.nc", "out/deep/b.nc", "out/deep/er/c.nc", "outside.nc"]
     infos = store.list(folder, recursive=True).objects.values()
-    transfer.download_folder(store, folder, infos, tmp_path / "back")
+    download_folder(store, folder, infos, tmp_path / "back")
     assert (tmp_path / "back/deep/er/c.nc").read_text() == "deep/er/c.nc"
     assert sorted(os.listdir(tmp_path)) == ["back", "source"]
 
 
 def test_an_empty_folder_cannot_be_published(store: Store, bucket: Bucket, tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="empty folder cannot be stored"):
-        transfer.publish_folder(store, tmp_path, bucket.url.child("out/"))
+        publish_folder(store, tmp_path, bucket.url.child("out/"))
 
 
 def test_a_missing_bucket_is_never_made(store: Store, data: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     with pytest.raises(BucketNotFound, match="no bucket s3://not-there"):
-        transfer.publish(store, tmp_path / "x", S3Url("not-there", "x"))
+        publish(store, tmp_path / "x", S3Url("not-there", "x"))
     assert not (data / "not-there").exists()

@@ -1,0 +1,191 @@
+"""Where the answer about an object comes from, and what a run refuses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from s3fuse.errors import ObjectChanged
+from s3fuse.s3.listings import Listings
+from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.store import Store
+from s3fuse.urls import S3Url
+from snakemake_storage_plugin_s3fuse.versions import Versions
+from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
+
+URL = S3Url("bucket", "folder/x")
+PATH = Path("bucket/folder/x")
+OLD = ObjectInfo("folder/x", 1, 1000.0, "old")
+NEW = ObjectInfo("folder/x", 2, 2000.0, "new")
+
+
+class CountingStore:
+    """Holds one object, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.info: ObjectInfo | None = OLD
+        self.heads = self.lists = 0
+
+    def head(self, url: S3Url) -> ObjectInfo | None:
+        self.heads += 1
+        return self.info
+
+    def list(self, url: S3Url, *, recursive: bool = False) -> Listing:
+        self.lists += 1
+        return Listing({self.info.key: self.info} if self.info else {}, frozenset())
+
+    def has_objects(self, url: S3Url) -> bool:
+        return self.info is not None
+
+
+class Stage(WorkflowState):
+    """Snakemake's part, as a test sets it."""
+
+    is_planning = True
+    runs_here = False
+    writes = False
+
+    def may_change(self, path: Path) -> bool:
+        return self.writes
+
+    def is_output(self, path: Path) -> bool:
+        return self.writes
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore()
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture
+def versions(store: CountingStore, stage: Stage) -> Versions:
+    real = cast(Store, store)
+    return Versions(real, Listings(real), stage)
+
+
+def test_planning_lists_a_folder_once(versions: Versions, store: CountingStore) -> None:
+    for name in "xyz":
+        versions.current(S3Url("bucket", f"folder/{name}"), PATH)
+    assert (store.lists, store.heads) == (1, 0)
+    assert versions.planned(URL) == OLD
+
+
+@pytest.mark.parametrize(
+    ("writes", "runs_here", "lists", "heads"),
+    [
+        # No job writes it: the listing of the plan stays valid.
+        (False, False, 1, 0),
+        # Jobs of this process write it, so this process knows.
+        (True, True, 1, 0),
+        # Jobs on other nodes write it, so only the store knows.
+        (True, False, 1, 2),
+    ],
+)
+def test_once_jobs_run_the_store_is_asked_only_where_others_write(
+    versions: Versions,
+    store: CountingStore,
+    stage: Stage,
+    writes: bool,
+    runs_here: bool,
+    lists: int,
+    heads: int,
+) -> None:
+    versions.current(URL, PATH)
+    stage.is_planning, stage.writes, stage.runs_here = False, writes, runs_here
+    assert versions.answers_at_once(URL, PATH) == (heads == 0)
+    assert [versions.current(URL, PATH) for _ in range(2)] == [OLD, OLD]
+    assert (store.lists, store.heads) == (lists, heads)
+
+
+def test_what_nobody_writes_is_looked_up_once(
+    versions: Versions, store: CountingStore, stage: Stage
+) -> None:
+    stage.is_planning = False
+    assert not versions.answers_at_once(URL, PATH)
+    assert [versions.current(URL, PATH) for _ in range(3)] == [OLD] * 3
+    assert (store.lists, store.heads) == (0, 1)
+
+
+def test_a_published_version_is_the_current_one(
+    versions: Versions, store: CountingStore, stage: Stage
+) -> None:
+    stage.is_planning = False
+    versions.published(URL, [NEW])
+    assert versions.current(URL, PATH) == NEW
+    assert versions.answers_at_once(URL, PATH)
+    versions.removed(URL)
+    assert versions.current(URL, PATH) is None
+    assert not versions.answers_at_once(URL, PATH)
+    assert store.heads == 0
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_an_output_is_created_where_there_was_none(
+    versions: Versions, store: CountingStore, was_there: bool
+) -> None:
+    store.info = OLD if was_there else None
+    versions.current(URL, PATH)
+    versions.published(URL, [NEW])
+    assert versions.is_created(URL) is not was_there
+
+
+def test_a_superseded_output_is_replaced_and_not_created(versions: Versions) -> None:
+    versions.supersede(URL)
+    assert versions.is_superseded(URL)
+    versions.published(URL, [NEW])
+    assert not versions.is_superseded(URL)
+    assert not versions.is_created(URL)
+
+
+def test_a_replaced_input_is_refused_unless_a_rule_writes_it(
+    versions: Versions, stage: Stage
+) -> None:
+    versions.current(URL, PATH)
+    versions.refuse_if_changed(URL, PATH, OLD)
+    with pytest.raises(ObjectChanged, match="replaced after this run was planned"):
+        versions.refuse_if_changed(URL, PATH, NEW)
+    stage.writes = True
+    versions.refuse_if_changed(URL, PATH, NEW)
+
+
+def test_a_linked_input_that_was_replaced_keeps_the_output_back(
+    versions: Versions, store: CountingStore
+) -> None:
+    versions.retrieved(URL, OLD, linked=True)
+    versions.refuse_if_inputs_changed(URL, [(URL, PATH)])
+    for now in (NEW, None):
+        store.info = now
+        with pytest.raises(ObjectChanged, match="replaced while a job read it"):
+            versions.refuse_if_inputs_changed(URL, [(URL, PATH)])
+
+
+def test_a_copied_input_may_be_replaced_later(versions: Versions, store: CountingStore) -> None:
+    versions.retrieved(URL, OLD, linked=False)
+    store.info = NEW
+    versions.refuse_if_inputs_changed(URL, [(URL, PATH)])
+    assert store.heads == 0
+
+
+@pytest.mark.parametrize(("seconds", "is_known"), [(0, True), (1, False)])
+def test_a_link_of_another_process_is_known_by_its_time(
+    versions: Versions, tmp_path: Path, seconds: int, is_known: bool
+) -> None:
+    versions.current(URL, PATH)
+    link = tmp_path / "x"
+    link.symlink_to("elsewhere")
+    time = OLD.mtime + seconds
+    os.utime(link, (time, time), follow_symlinks=False)
+    inputs: list[Any] = [(URL, link)]
+    if is_known:
+        versions.refuse_if_inputs_changed(URL, inputs)
+    else:
+        with pytest.raises(ObjectChanged):
+            versions.refuse_if_inputs_changed(URL, inputs)
