@@ -21,6 +21,8 @@ from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 ROOT = Path(__file__).parent.parent
+#: Names of the processes that no test may leave behind.
+DAEMONS = ("s3fs", "rclone", "node", "moto_server", "ceph-mon", "ceph-mgr", "ceph-osd", "radosgw")
 
 
 #: Fixtures that start an S3 server.
@@ -97,10 +99,7 @@ def daemons() -> list[str]:
     """The s3fs processes and S3 servers that tests have left running."""
     found = []
     for process in psutil.process_iter(["name", "status", "cmdline"]):
-        if (
-            process.info["name"] in ("s3fs", "rclone", "node", "moto_server")
-            and process.info["status"] != "zombie"
-        ):
+        if process.info["name"] in DAEMONS and process.info["status"] != "zombie":
             found.append(" ".join(process.info["cmdline"] or ()))
     return [line for line in found if _is_of_tests(line)]
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Install from the distribution what is missing, where we may; otherwise say what
 # to type. Without arguments s3fs-fuse, without which everything works by copying;
-# with "slurm", what the tests need for a cluster; with "browser", a browser for them;
-# with "tests", shells whose completion is tried, and a clock that is wrong on order.
+# with "slurm", what the tests need for a cluster; with "ceph", a Ceph RADOS Gateway
+# for them; with "browser", a browser; with "tests", shells whose completion is tried,
+# and a clock that is wrong on order.
 set -eu
 
 run=()
@@ -36,6 +37,20 @@ if [ "${1:-}" = slurm ]; then
     fi
     install "slurm-wlm munge" && exit 0
     echo "The tests with Slurm need its daemons: sudo apt install slurm-wlm munge" >&2
+    exit 1
+fi
+
+if [ "${1:-}" = ceph ]; then
+    missing=
+    for program in radosgw radosgw-admin ceph-mon ceph-osd ceph-mgr ceph ceph-authtool monmaptool; do
+        command -v "$program" >/dev/null || missing=$program
+    done
+    if [ -z "$missing" ]; then
+        exit 0
+    fi
+    packages="radosgw ceph-mon ceph-osd ceph-mgr ceph-common"
+    install "$packages" && exit 0
+    echo "The tests with Ceph need its daemons: sudo apt install $packages" >&2
     exit 1
 fi
 
