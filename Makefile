@@ -7,7 +7,7 @@ QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
 
-.PHONY: install demo test test-unit test-slow test-slurm lint format docs site links faults bench bench-quick scaling system clean
+.PHONY: install demo test test-unit test-slow test-slurm test-ceph lint format docs site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 	@PYTHONPATH=tools $(BIN)/python -c "from register_profile import registered_profile as r; print('snakemake --profile', r())"
@@ -17,19 +17,23 @@ demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 serv
 
 test: $(VENV)/test.done system lint ## all checks and tests
 	@tools/system_packages.sh tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm and not ceph"
 
 test-unit: $(VENV)/test.done ## tests that need neither s3fs, FUSE, an S3 server nor a network (20 seconds)
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
 
 test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --tries $(TRIES)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not ceph" --tries $(TRIES)
 
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
 	@tools/system_packages.sh slurm
 	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/executors.done
-	@$(VENV)-slurm/bin/python -m pytest -m slurm --tries $(TRIES)
+	@$(VENV)-slurm/bin/python -m pytest -m "slurm and not ceph" --tries $(TRIES)
+
+test-ceph: $(VENV)/test.done system ## a Ceph RADOS Gateway on this machine (as root, on Debian)
+	@tools/system_packages.sh ceph
+	@$(BIN)/python -m pytest -m ceph --tries $(TRIES)
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff check .
