@@ -46,11 +46,9 @@ Checksums of PutObject
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -62,14 +60,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ports import free_ports
 from s3fuse.embedded_server import Server
 from s3fuse.errors import ServerError
 from s3fuse.s3.client import open_filesystem
 
 #: Seconds within which each command, and the gateway, must have answered.
 TIMEOUT = 60.0
-#: Below the range from which the kernel takes the ports of outgoing connections.
-PORTS = range(20000, 32000)
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -225,7 +222,8 @@ def ceph_gateway(directory: Path, capacity: int = 4 * 2**30) -> Iterator[Server]
     ServerError
         If a program of Ceph is missing, fails, or takes too long.
     """
-    cluster = _Cluster(directory.resolve(), _free_port(), _free_port())
+    monitor_port, gateway_port = free_ports(2)
+    cluster = _Cluster(directory.resolve(), monitor_port, gateway_port)
     try:
         _configure(cluster, capacity)
         _start_storage(cluster)
@@ -298,15 +296,6 @@ def _is_open(address: tuple[str, int]) -> bool:
     with socket.socket() as client:
         client.settimeout(5)
         return client.connect_ex(address) == 0
-
-
-def _free_port() -> int:
-    """Find a port on which nothing listens."""
-    for port in random.sample(PORTS, 100):
-        with socket.socket() as listening, contextlib.suppress(OSError):
-            listening.bind(("127.0.0.1", port))
-            return port
-    raise ServerError(f"No port from {PORTS[0]} to {PORTS[-1]} is free")
 
 
 def _die_with_parent() -> None:

@@ -8,31 +8,25 @@ import hashlib
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from bucket_requests import DONE, OTHER_ETAG, PART, REFUSED, BucketRequests, etag_of_parts
 from ceph import ceph_gateway
 from conftest import wait_for
 from s3fuse.embedded_server import Server
 from s3fuse.errors import BucketNotFound, CredentialsError
 from s3fuse.s3.store import Store
-from s3fuse.urls import S3Url
 
 pytestmark = pytest.mark.ceph
 
-OTHER_ETAG = f'"{"0" * 32}"'
-PART = b"part"
-#: The entry of an upload with one part of that content.
-PARTS = {"Parts": [{"PartNumber": 1, "ETag": f'"{hashlib.md5(PART).hexdigest()}"'}]}
-#: The ETag of the object that the upload makes.
-PARTS_ETAG = f"{hashlib.md5(hashlib.md5(PART).digest()).hexdigest()}-1"
+#: The ETag of the object that an upload makes.
+PARTS_ETAG = etag_of_parts(PART)
 
 START_AND_HANG = """\
 import sys, time
@@ -50,80 +44,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@dataclass(frozen=True)
-class CephBucket:
-    """A bucket, and requests to it whose answers are compared by status."""
-
-    store: Store
-    url: S3Url
-
-    def call(self, method: str, **kwargs: Any) -> dict[str, Any]:
-        return self.store.call(method, self.url, "use", timeout=30, **kwargs)
-
-    def status(self, method: str, **kwargs: Any) -> tuple[int, str]:
-        """Return the HTTP status of the answer, and the code of the error if it is one."""
-        try:
-            answer = self.call(method, **kwargs)
-        except Exception as error:
-            answer, code = _error_answer(error)
-            return answer["HTTPStatusCode"], code
-        return answer["ResponseMetadata"]["HTTPStatusCode"], ""
-
-    def put(self, key: str, body: bytes = b"new", **conditions: str) -> tuple[int, str]:
-        return self.status("put_object", Key=key, Body=body, **conditions)
-
-    def body(self, key: str) -> bytes:
-        url = self.url.child(key)
-        info = self.store.head(url)
-        assert info is not None
-        received = bytearray(info.size)
-
-        def write(chunk: bytes, position: int) -> None:
-            received[position : position + len(chunk)] = chunk
-
-        self.store.read(url, info, 0, info.size, write)
-        return bytes(received)
-
-    def etag(self, key: str) -> str:
-        """The ETag of an object, with its quotes."""
-        return self.call("head_object", Key=key)["ETag"]
-
-    def versioning(self, status: str) -> None:
-        self.call("put_bucket_versioning", VersioningConfiguration={"Status": status})
-
-    def upload(self, key: str) -> dict[str, Any]:
-        """Upload the parts of an object, and return the arguments that complete it."""
-        upload = self.call("create_multipart_upload", Key=key)["UploadId"]
-        self.call("upload_part", Key=key, UploadId=upload, PartNumber=1, Body=PART)
-        return {"Key": key, "UploadId": upload, "MultipartUpload": PARTS}
-
-
-def _error_answer(error: BaseException) -> tuple[dict[str, Any], str]:
-    """Find the store's answer among the causes of an error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if response := getattr(cause, "response", None):
-            return response["ResponseMetadata"], response["Error"]["Code"]
-        cause = cause.__cause__
-    raise error
-
-
 @pytest.fixture
-def bucket(gateway: Server) -> CephBucket:
+def bucket(gateway: Server) -> BucketRequests:
     """A new, empty bucket; requests to it are sent once."""
-    made = CephBucket(
-        Store(replace(gateway.connection, retries=1)), S3Url(f"bucket-{uuid.uuid4().hex[:8]}")
-    )
-    made.call("create_bucket")
-    return made
-
-
-REFUSED = (412, "PreconditionFailed")
-DONE = (200, "")
+    return BucketRequests.new_bucket(gateway.connection)
 
 
 class TestObjects:
-    def test_put_head_list(self, bucket: CephBucket) -> None:
+    def test_put_head_list(self, bucket: BucketRequests) -> None:
         assert bucket.put("folder/one", b"one") == DONE
         assert bucket.put("two", b"two two") == DONE
         info = bucket.store.head(bucket.url.child("folder/one"))
@@ -137,22 +65,22 @@ class TestObjects:
         assert everything.objects["two"].size == 7
         assert bucket.body("two") == b"two two"
 
-    def test_missing(self, bucket: CephBucket) -> None:
+    def test_missing(self, bucket: BucketRequests) -> None:
         assert bucket.store.head(bucket.url.child("missing")) is None
         with pytest.raises(BucketNotFound):
             bucket.store.check("missing-bucket")
 
-    def test_delete(self, bucket: CephBucket) -> None:
+    def test_delete(self, bucket: BucketRequests) -> None:
         bucket.put("key")
         assert bucket.status("delete_object", Key="key", IfMatch=OTHER_ETAG) == (204, "")
         assert bucket.store.head(bucket.url.child("key")) is None
 
-    def test_wrong_keys(self, gateway: Server, bucket: CephBucket) -> None:
+    def test_wrong_keys(self, gateway: Server, bucket: BucketRequests) -> None:
         for wrong in ({"secret_key": "wrong"}, {"access_key": "wrong"}):
             with pytest.raises(CredentialsError):
                 Store(replace(gateway.connection, **wrong)).check(bucket.url.bucket)
 
-    def test_conditions_on_reading(self, bucket: CephBucket) -> None:
+    def test_conditions_on_reading(self, bucket: BucketRequests) -> None:
         bucket.put("key")
         etag = bucket.etag("key")
         for method in ("get_object", "head_object"):
@@ -160,7 +88,7 @@ class TestObjects:
             assert bucket.status(method, Key="key", IfMatch=OTHER_ETAG)[0] == 412
             assert bucket.status(method, Key="key", IfNoneMatch=etag)[0] == 304
 
-    def test_checksums(self, bucket: CephBucket) -> None:
+    def test_checksums(self, bucket: BucketRequests) -> None:
         md5, sha256 = (base64.b64encode(bytes(size)).decode() for size in (16, 32))
         assert bucket.put("key", ContentMD5=md5) == (400, "BadDigest")
         assert bucket.put("key", ChecksumSHA256=sha256) == DONE
@@ -171,22 +99,22 @@ class TestConditionalPut:
     """PutObject with conditions, where an object has one version."""
 
     @pytest.fixture(autouse=True)
-    def _with_versioning(self, bucket: CephBucket, versioning: str) -> None:
+    def _with_versioning(self, bucket: BucketRequests, versioning: str) -> None:
         if versioning:
             bucket.versioning("Enabled")
             bucket.versioning(versioning)
 
-    def test_if_none_match_any(self, bucket: CephBucket) -> None:
+    def test_if_none_match_any(self, bucket: BucketRequests) -> None:
         assert bucket.put("key", b"first", IfNoneMatch="*") == DONE
         assert bucket.put("key", b"second", IfNoneMatch="*") == REFUSED
         assert bucket.body("key") == b"first"
 
-    def test_if_match_any(self, bucket: CephBucket) -> None:
+    def test_if_match_any(self, bucket: BucketRequests) -> None:
         assert bucket.put("key", IfMatch="*") == REFUSED
         bucket.put("key")
         assert bucket.put("key", IfMatch="*") == DONE
 
-    def test_a_quoted_etag_never_matches(self, bucket: CephBucket) -> None:
+    def test_a_quoted_etag_never_matches(self, bucket: BucketRequests) -> None:
         bucket.put("key", b"first")
         etag = bucket.etag("key")
         assert bucket.put("key", IfMatch=etag) == REFUSED
@@ -195,7 +123,7 @@ class TestConditionalPut:
         assert bucket.put("key", IfNoneMatch=etag) == DONE
         assert bucket.put("missing", IfMatch=etag) == REFUSED
 
-    def test_an_etag_without_quotes_matches(self, bucket: CephBucket) -> None:
+    def test_an_etag_without_quotes_matches(self, bucket: BucketRequests) -> None:
         bucket.put("key", b"first")
         etag = bucket.etag("key").strip('"')
         assert bucket.put("key", IfNoneMatch=etag) == REFUSED
@@ -206,28 +134,28 @@ class TestConditionalPut:
 
 
 class TestRaces:
-    def test_one_of_many_creates(self, bucket: CephBucket) -> None:
+    def test_one_of_many_creates(self, bucket: BucketRequests) -> None:
         answers = _put_concurrently(bucket, IfNoneMatch="*")
         assert sorted(answers) == [DONE] + 7 * [REFUSED]
 
-    def test_one_of_many_replaces(self, bucket: CephBucket) -> None:
+    def test_one_of_many_replaces(self, bucket: BucketRequests) -> None:
         bucket.put("key", b"first")
         answers = _put_concurrently(bucket, IfMatch=bucket.etag("key").strip('"'))
         assert answers.count(DONE) == 1
         assert set(answers) <= {DONE, REFUSED, (500, "UnknownError")}
 
 
-def _put_concurrently(bucket: CephBucket, **conditions: str) -> list[tuple[int, str]]:
+def _put_concurrently(bucket: BucketRequests, **conditions: str) -> list[tuple[int, str]]:
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(lambda n: bucket.put("key", b"%d" % n, **conditions), range(8)))
 
 
 class TestVersions:
     @pytest.fixture(autouse=True)
-    def _with_versioning(self, bucket: CephBucket) -> None:
+    def _with_versioning(self, bucket: BucketRequests) -> None:
         bucket.versioning("Enabled")
 
-    def test_versions_are_kept(self, bucket: CephBucket) -> None:
+    def test_versions_are_kept(self, bucket: BucketRequests) -> None:
         versions = [bucket.call("put_object", Key="key", Body=b"%d" % n) for n in range(3)]
         assert bucket.body("key") == b"2"
         bucket.store.remove(bucket.url.child("key"))
@@ -239,19 +167,19 @@ class TestVersions:
         first = bucket.call("head_object", Key="key", VersionId=ids[0])
         assert first["ETag"] == versions[0]["ETag"]
 
-    def test_if_none_match_is_ignored(self, bucket: CephBucket) -> None:
+    def test_if_none_match_is_ignored(self, bucket: BucketRequests) -> None:
         for body in (b"first", b"second"):
             assert bucket.put("key", body, IfNoneMatch="*") == DONE
         assert bucket.body("key") == b"second"
         assert len(bucket.call("list_object_versions")["Versions"]) == 2
 
-    def test_if_match_never_holds(self, bucket: CephBucket) -> None:
+    def test_if_match_never_holds(self, bucket: BucketRequests) -> None:
         bucket.put("key")
         etag = bucket.etag("key")
         for condition in (etag, etag.strip('"'), OTHER_ETAG, "*"):
             assert bucket.put("key", IfMatch=condition) == REFUSED
 
-    def test_if_none_match_with_an_etag_never_holds(self, bucket: CephBucket) -> None:
+    def test_if_none_match_with_an_etag_never_holds(self, bucket: BucketRequests) -> None:
         bucket.put("key")
         etag = bucket.etag("key")
         for condition in (etag, etag.strip('"'), OTHER_ETAG):
@@ -259,7 +187,7 @@ class TestVersions:
 
     @pytest.mark.parametrize("condition", [{"IfNoneMatch": "*"}, {"IfMatch": OTHER_ETAG}])
     def test_conditions_on_completion_are_ignored(
-        self, bucket: CephBucket, condition: dict[str, str]
+        self, bucket: BucketRequests, condition: dict[str, str]
     ) -> None:
         bucket.put("key")
         upload = bucket.upload("key")
@@ -271,7 +199,7 @@ class TestVersions:
 class TestUploads:
     @pytest.mark.parametrize("condition", [{"IfNoneMatch": "*"}, {"IfMatch": OTHER_ETAG}])
     def test_conditions_on_completion_are_ignored(
-        self, bucket: CephBucket, condition: dict[str, str]
+        self, bucket: BucketRequests, condition: dict[str, str]
     ) -> None:
         bucket.put("key", b"first")
         upload = bucket.upload("key")
@@ -279,18 +207,18 @@ class TestUploads:
         assert bucket.body("key") == PART
 
     def test_if_match_on_completion_of_a_missing_object_is_ignored(
-        self, bucket: CephBucket
+        self, bucket: BucketRequests
     ) -> None:
         upload = bucket.upload("key")
         assert bucket.status("complete_multipart_upload", **upload, IfMatch=OTHER_ETAG) == DONE
 
-    def test_only_a_repeated_completion_tells_the_etag(self, bucket: CephBucket) -> None:
+    def test_only_a_repeated_completion_tells_the_etag(self, bucket: BucketRequests) -> None:
         upload = bucket.upload("key")
         assert bucket.call("complete_multipart_upload", **upload)["ETag"] == ""
         assert bucket.call("complete_multipart_upload", **upload)["ETag"] == PARTS_ETAG
         assert bucket.etag("key") == f'"{PARTS_ETAG}"'
 
-    def test_a_repeated_completion_keeps_a_newer_object(self, bucket: CephBucket) -> None:
+    def test_a_repeated_completion_keeps_a_newer_object(self, bucket: BucketRequests) -> None:
         upload = bucket.upload("key")
         bucket.call("complete_multipart_upload", **upload)
         bucket.put("key", b"newer")
@@ -298,7 +226,7 @@ class TestUploads:
         assert again == (500, "InternalError")
         assert bucket.body("key") == b"newer"
 
-    def test_abort(self, bucket: CephBucket) -> None:
+    def test_abort(self, bucket: BucketRequests) -> None:
         upload = bucket.upload("key")
         which = {"Key": "key", "UploadId": upload["UploadId"]}
         assert [u["UploadId"] for u in bucket.store.uploads(bucket.url)] == [upload["UploadId"]]
