@@ -22,7 +22,7 @@ test: $(VENV)/test.done system lint ## all checks and tests
 test-unit: $(VENV)/test.done ## tests that need neither s3fs, FUSE, an S3 server nor a network (20 seconds)
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
 
-test-slow: $(VENV)/test.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
+test-slow: $(VENV)/test.done $(VENV)/stores.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not ceph" --tries $(TRIES)
 

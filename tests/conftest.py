@@ -22,11 +22,14 @@ from s3fuse.urls import S3Url
 
 ROOT = Path(__file__).parent.parent
 #: Names of the processes that no test may leave behind.
-DAEMONS = ("s3fs", "rclone", "node", "moto_server", "ceph-mon", "ceph-mgr", "ceph-osd", "radosgw")
+DAEMONS = (
+    *("s3fs", "rclone", "node", "moto_server", "weed"),
+    *("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw"),
+)
 
 
 #: Fixtures that start an S3 server.
-SERVERS = {"server", "moto", "s3rver"}
+SERVERS = {"server", "any_store"}
 
 
 def pytest_configure() -> None:

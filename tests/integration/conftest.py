@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import yaml
 from conftest import ROOT, Bucket, MakeBucket, snakemake
 from demo import DATA, SAMPLES
 from s3fuse.embedded_server import Server
+from stores import STORES, NotInstalled, Start, StoreUnderTest
 
 
 def demo_config(inputs: str, results: str) -> dict[str, object]:
@@ -77,3 +80,17 @@ def demo(server: Server, make_bucket: MakeBucket, tmp_path_factory: pytest.TempP
     made.first = project.snakemake()
     assert made.first.returncode == 0, made.first.stderr
     return made
+
+
+@pytest.fixture(scope="session", params=STORES)
+def any_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StoreUnderTest]:
+    """Each S3 store in turn; the table in `stores` says which of them run when."""
+    start: Start = request.param
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(start(tmp_path_factory.mktemp(start.__name__)))
+        except NotInstalled as reason:
+            pytest.skip(str(reason))
+        yield StoreUnderTest(start.__name__, connection)

@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import mounted, output_of, snakemake
-from s3fuse.embedded_server import serving
 from s3fuse.errors import BucketNotFound, PublishError, S3FuseError
 from s3fuse.inputs.download import download
 from s3fuse.mount.mounts import Mounts
 from s3fuse.publish.upload import publish, publish_folder
-from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
-from stores import S3RVER_KEYS, moto, s3rver
-
-pytestmark = pytest.mark.slow
+from stores import StoreUnderTest
 
 SMALL = Path(__file__).parent / "small.smk"
 BUCKET = S3Url("a-bucket")
 KEYS = ["plain.nc", "a b/c+d%20#e.nc", "größe/温度.nc", "x" * 200 + "/" + "y" * 200]
 
 
-@contextmanager
-def rclone(folder: Path) -> Iterator[Connection]:
-    with serving(folder) as server:
-        yield server.connection
-
-
-@pytest.fixture(scope="module", params=[rclone, moto, s3rver], ids=lambda run: run.__name__)
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    with request.param(tmp_path_factory.mktemp("store")) as connection:
-        store = Store(connection)
-        store.call("create_bucket", BUCKET, "create")
-        yield store
+@pytest.fixture(scope="session")
+def store(any_store: StoreUnderTest) -> Store:
+    """Each store in turn, with the bucket of these tests."""
+    any_store.store.call("create_bucket", BUCKET, "create")
+    return any_store.store
 
 
 @pytest.mark.parametrize("size", [0, 1000, 2 * PART_SIZE + 1], ids=["empty", "small", "parts"])
@@ -64,7 +51,9 @@ def test_published_replaced_copied_and_removed(store: Store, tmp_path: Path, siz
     store.remove(url)
 
 
-def test_an_upload_that_fails_leaves_no_parts(store: Store, tmp_path: Path) -> None:
+def test_an_upload_that_fails_leaves_no_parts(
+    any_store: StoreUnderTest, store: Store, tmp_path: Path
+) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(2 * PART_SIZE + 1))
     original = store.call
@@ -81,8 +70,7 @@ def test_an_upload_that_fails_leaves_no_parts(store: Store, tmp_path: Path) -> N
     finally:
         store.call = original  # type: ignore[method-assign]
     assert store.head(BUCKET.child("failed.bin")) is None
-    if store.connection.access_key != S3RVER_KEYS[0]:
-        # s3rver can neither abort nor list them.
+    if any_store.capabilities.abort:
         assert not store.uploads(BUCKET)
 
 
@@ -136,30 +124,23 @@ def test_a_damaged_body_is_never_taken_for_the_result(store: Store, tmp_path: Pa
     store.remove(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("access", ["mount", "copy"])
 def test_a_workflow_runs_and_finds_nothing_to_do_again(
-    store: Store, tmp_path: Path, access: str
+    any_store: StoreUnderTest, store: Store, tmp_path: Path, access: str
 ) -> None:
     content = os.urandom(300_000)
     (tmp_path / "in.bin").write_bytes(content)
     publish(store, tmp_path / "in.bin", BUCKET.child("in.bin"))
     store.remove(BUCKET.child("out.bin"))
     config = ["command=cp $INPUT $OUTPUTS", f"input={BUCKET}/in.bin", f"outputs=[{BUCKET}/out.bin]"]
-    words = ["--snakefile", SMALL, "--cores", "1", "--storage-s3fuse-access", access]
-    connection = store.connection
-    values = {
-        "ENDPOINT_URL": connection.endpoint_url,
-        "REGION": connection.region,
-        "ACCESS_KEY": connection.access_key,
-        "SECRET_KEY": connection.secret_key,
-    }
-    environment = {f"{ENVIRONMENT_PREFIX}{name}": str(value) for name, value in values.items()}
-    done = snakemake(tmp_path, *words, "--config", *config, environment=environment)
+    words = ["--snakefile", str(SMALL), "--cores", "1", "--storage-s3fuse-access", access]
+    done = snakemake(tmp_path, *words, "--config", *config, environment=any_store.environment)
     assert done.returncode == 0, output_of(done)
     assert mounted() == []
     info = store.head(BUCKET.child("out.bin"))
     assert info is not None
     download(store, BUCKET.child("out.bin"), info, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == content
-    again = snakemake(tmp_path, *words, "--config", *config, environment=environment)
+    again = snakemake(tmp_path, *words, "--config", *config, environment=any_store.environment)
     assert "Nothing to be done" in output_of(again)
