@@ -186,7 +186,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         """Answer at once from what is known; ask S3 in a thread."""
         if self.run.workflow.is_planning:
             return await self._managed(operation, ask, at_once=True)
-        self.run.notice_jobs()
+        if not self.run.workflow.is_parsing:
+            self.run.notice_jobs()
         # Snakemake asks for the sizes of all that is ready before it starts each job.
         at_once = self.run.versions.answers_at_once(self.url, self.local_path())
         return await self._managed(operation, ask, at_once=at_once)

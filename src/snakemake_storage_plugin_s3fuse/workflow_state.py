@@ -39,7 +39,7 @@ class WorkflowState:
         self.workflow: Any = None
         self._inputs_by_output: dict[str, set[Any]] = {}
         self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
-        # The rules stay the same once files are asked for.
+        # The rules stay the same once the Snakefile is parsed.
         self._matching = lru_cache(MOST_REMEMBERED)(self._find_outputs)
 
     def learn(self, file: Any) -> None:
@@ -51,6 +51,14 @@ class WorkflowState:
         # What the jobs of a run mount is the run's, and outlives them.
         if self.workflow.exec_mode is not ExecMode.SUBPROCESS:
             claim_ownership()
+
+    @property
+    def is_parsing(self) -> bool:
+        """Whether Snakemake still reads the Snakefile, so rules may follow.
+
+        There is no graph of jobs yet, and `dag_settings` are not set.
+        """
+        return self.workflow is not None and self.workflow.dag is None
 
     @property
     def is_planning(self) -> bool:
@@ -87,7 +95,7 @@ class WorkflowState:
 
     def inputs_to_come(self) -> Iterator[Any]:
         """The inputs of the jobs that are still to be done, but what other jobs write."""
-        if self.workflow is not None:
+        if self.workflow is not None and not self.is_parsing:
             for job in self.workflow.dag.needrun_jobs():
                 for file in job.input:
                     if file.is_storage and not self.is_output(Path(file)):
@@ -114,9 +122,10 @@ class WorkflowState:
     def may_change(self, path: Path) -> bool:
         """Whether a job of this process writes this path.
 
-        What a job on another node reads was there when it was submitted.
+        What a job on another node reads was there when it was submitted.  While the
+        Snakefile is parsed, a rule that follows may write any path.
         """
-        return bool(self._outputs_like(path, of_this_process=True))
+        return self.is_parsing or bool(self._outputs_like(path, of_this_process=True))
 
     def is_file_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``directory()``."""
@@ -129,7 +138,7 @@ class WorkflowState:
 
     def _look_up(self, found: dict[str, set[T]], path: Path) -> set[T]:
         # Jobs come and go with checkpoints, so look again for what is new.
-        if str(path) not in found and self.workflow is not None:
+        if str(path) not in found and self.workflow is not None and not self.is_parsing:
             for job in self.workflow.dag.jobs:
                 for output in job.output:
                     self._inputs_by_output[str(output)] = set(job.input)
@@ -139,7 +148,10 @@ class WorkflowState:
         return found.get(str(path), set())
 
     def _outputs_like(self, path: Path, *, of_this_process: bool = False) -> list[Any]:
-        return self._matching(str(path), of_this_process) if self.workflow is not None else []
+        if self.workflow is None:
+            return []
+        find = self._find_outputs if self.is_parsing else self._matching
+        return find(str(path), of_this_process)
 
     def _find_outputs(self, path: str, of_this_process: bool) -> list[Any]:
         allowed = self.workflow.dag_settings.allowed_rules if of_this_process else None
