@@ -51,6 +51,24 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     # What Snakemake asks while it plans.
 
+    def is_valid_query(self) -> Any:
+        """Judge the query, and ask the bucket of an output for its first answer.
+
+        Snakemake calls this once for each file of a job.  Later it asks for many
+        outputs at the same time, and prints what goes wrong as an exception group.
+        """
+        result = super().is_valid_query()
+        workflow, store = self.run.workflow, self.run.session.store
+        if (
+            result
+            and workflow.is_planning
+            and not store.has_answered(self.url.bucket)
+            and workflow.is_output(self.local_path())
+        ):
+            with as_workflow_errors():
+                self.exists()
+        return result
+
     def local_suffix(self) -> str:
         """Return the path below the local prefix."""
         return self.url.local_suffix()

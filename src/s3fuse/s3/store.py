@@ -68,6 +68,11 @@ class Store:
         with contextlib.suppress(AccessDenied):
             self._first_page(S3Url(bucket), MaxKeys=1)
 
+    def has_answered(self, bucket: str) -> bool:
+        """Tell whether a bucket has given an answer so far; asks nothing."""
+        with self._lock:
+            return bucket in self._checked
+
     def _first_page(self, url: S3Url, **query: Any) -> dict[str, Any] | None:
         """List a page of a bucket that nothing was asked of yet; of others, nothing."""
         with self._lock:
