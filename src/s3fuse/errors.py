@@ -56,6 +56,14 @@ class ObjectChanged(S3FuseError):
     """The object is no longer the one that was planned with."""
 
 
+class RedirectRefused(S3FuseError):
+    """The store redirects requests to a place that is not its endpoint."""
+
+
+class ListingError(S3FuseError):
+    """The store does not finish a listing."""
+
+
 class PublishError(S3FuseError):
     """What is in the bucket is not what was uploaded."""
 

@@ -26,10 +26,13 @@ def open_filesystem(connection: Connection) -> S3FileSystem:
     from aiobotocore.session import AioSession
     from s3fs import S3FileSystem
 
+    from s3fuse.s3.redirects import DirectSession, refusing_redirects
+
     session = AioSession(profile=connection.profile)
     session.register_component("data_loader", _descriptions())
     answers = session.get_component("response_parser_factory")
     answers.set_parser_defaults(timestamp_parser=_timestamp)
+    session.register("before-parse.s3", refusing_redirects(connection))
     client_kwargs: dict[str, Any] = {"region_name": connection.region} if connection.region else {}
     if connection.endpoint_url and connection.endpoint_url.startswith("http://"):
         # Certificates that nobody will show take a tenth of a second to read.
@@ -45,6 +48,7 @@ def open_filesystem(connection: Connection) -> S3FileSystem:
         config_kwargs={
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,
+            "http_session_cls": DirectSession,
             # The store sends requests again by itself; two layers of retries multiply.
             "retries": {"max_attempts": 0},
             # Stores other than AWS keep the trailing checksums of

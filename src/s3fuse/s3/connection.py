@@ -20,6 +20,8 @@ from s3fuse.s3.credentials import CredentialChain, Credentials, aws_session, no_
 #: Variables of the environment that say where a store is and who asks, as
 #: Snakemake names those of the plugin.
 ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
+#: Where the endpoints of AWS are, with a dot so that no other domain ends like them.
+AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,13 @@ class Connection:
     def place(self) -> str:
         """The store, as it is called in messages."""
         return self.endpoint_url or "AWS S3"
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether the store is AWS itself."""
+        if not self.endpoint_url:
+            return True
+        return str(urlsplit(self.endpoint_url).hostname).endswith(AWS_DOMAINS)
 
     @property
     def identity(self) -> str:

@@ -89,11 +89,10 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
                 f"Not allowed to {action} {url}; ask the owner of s3://{url.bucket} for "
                 "the permission, or use other credentials."
             )
-        case "PermanentRedirect" | "301" | "AuthorizationHeaderMalformed":
-            return EndpointError(
-                f"s3://{url.bucket} is in another region or at another endpoint than {place}; "
-                "set region or endpoint_url."
-            )
+        case "AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect":
+            return _elsewhere(url, place)
+        case "301" | "302" | "303" | "307" | "308":
+            return _elsewhere(url, place)
     if isinstance(error, boto.ClientError) and is_transient(error):
         return EndpointError(
             f"{place} keeps answering {code} when asked to {action} {url}; try again later."
@@ -119,3 +118,10 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             "check endpoint_url and that the service is up."
         )
     return S3FuseError(f"Could not {action} {url} at {place}: {error}.")
+
+
+def _elsewhere(url: S3Url, place: str) -> EndpointError:
+    return EndpointError(
+        f"s3://{url.bucket} is in another region or at another endpoint than {place}; "
+        "set region or endpoint_url."
+    )
