@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from s3fuse.errors import MountUnavailable
 from s3fuse.mount.options import MountOptions
 from s3fuse.mount.record import Mount
-from s3fuse.s3.connection import Connection
+from s3fuse.s3.connection import AWS_DOMAINS, Connection
 
 #: Share of a bounded cache that is left empty, where it is larger than s3fs needs.
 KEPT_BACK = 0.1
+#: An address at which nothing listens: a port that only root may use, and nobody does.
+NOBODY = "http://127.0.0.1:9"
 
 _VERSION = re.compile(r"V(\d+)\.(\d+)")
 
@@ -133,6 +136,22 @@ def command(
     if options.extra:
         values.append(options.extra)
     return ["s3fs", mount.bucket, str(mount.point), "-f", "-o", ",".join(values)]
+
+
+def confinement(connection: Connection) -> dict[str, str]:
+    """Return variables that keep the daemon from following redirects to other hosts.
+
+    s3fs has no option for it, and would send the session token along.  libcurl asks a
+    proxy for every host but those in ``no_proxy``, and this proxy answers nobody.  Where
+    the environment names a proxy, that one decides which hosts can be reached.
+    """
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    if any(value and name.lower() in proxies for name, value in os.environ.items()):
+        return {}
+    hosts = [domain.lstrip(".") for domain in AWS_DOMAINS]
+    if not connection.is_aws:
+        hosts = [str(urlsplit(connection.endpoint_url or "").hostname)]
+    return {**dict.fromkeys(proxies, NOBODY), "no_proxy": ",".join(hosts)}
 
 
 def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

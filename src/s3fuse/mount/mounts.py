@@ -228,7 +228,8 @@ class Mounts:
         mount.save()
         mount.point.mkdir()
         command = daemon.command(version, mount, wanted.connection, options)
-        process = daemon.start(command, credentials.environment, mount.log_file)
+        environment = credentials.environment | daemon.confinement(wanted.connection)
+        process = daemon.start(command, environment, mount.log_file)
         try:
             mount = replace(mount, daemon=Process.of(process.pid))
             mount.save()
