@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from s3fuse.errors import (
     AccessDenied,
     EndpointError,
+    ListingError,
     ObjectChanged,
     ObjectNotFound,
 )
@@ -33,6 +34,9 @@ T = TypeVar("T")
 FIRST_ANSWER = 10.0
 #: Bytes of a body that are handed on at a time.
 CHUNK = 256 * 1024
+#: Pages of a listing without an entry that may follow each other.  S3 goes through about
+#: 1,000 keys for a page, and leaves out those that are not asked for.
+MOST_EMPTY_PAGES = 1000
 
 
 class Store:
@@ -105,16 +109,32 @@ class Store:
         return ObjectInfo.from_answer(url.key, answer, "ContentLength")
 
     def pages(self, url: S3Url, *, recursive: bool, **limits: Any) -> Iterator[dict[str, Any]]:
-        """List what lies below a folder, a page of up to 1,000 keys at a time."""
+        """List what lies below a folder, a page of up to 1,000 keys at a time.
+
+        Raises
+        ------
+        ListingError
+            If the store says that more follows, and does not tell how to go on.
+        """
         query: dict[str, Any] = {"Prefix": url.key, **limits}
         if not recursive:
             query["Delimiter"] = "/"
+        used: set[str] = set()
+        empty = 0
         while True:
             page = self._first_page(url, **query) or self._page(url, **query)
             yield page
             if not page.get("IsTruncated") or "MaxKeys" in limits:
                 return
-            query["ContinuationToken"] = page["NextContinuationToken"]
+            empty = 0 if page.get("Contents") or page.get("CommonPrefixes") else empty + 1
+            token = str(page.get("NextContinuationToken") or "")
+            if reason := _endless(token, used, empty):
+                raise ListingError(
+                    f"{self.connection.place} does not finish its listing of {url}: {reason}; "
+                    "report this to the operator of the store."
+                )
+            used.add(token)
+            query["ContinuationToken"] = token
 
     def list(self, url: S3Url, *, recursive: bool = False) -> Listing:
         """List a folder or bucket, directly below it or at any depth."""
@@ -245,6 +265,27 @@ class Store:
             if self.filesystem is files:
                 del self.filesystem
         return _wait_for(self.filesystem, ask, timeout)
+
+
+def _endless(token: str, used: set[str], empty: int) -> str:
+    """Tell why a listing would never end; empty if it may.
+
+    Parameters
+    ----------
+    token : str
+        Where the next page begins, by the store; empty if it does not say.
+    used : set of str
+        Where the pages so far began.
+    empty : int
+        How many pages without an entry have come one after the other.
+    """
+    if not token:
+        return "the token for its next page is missing"
+    if token in used:
+        return "the token for its next page was used before"
+    if empty >= MOST_EMPTY_PAGES:
+        return f"{empty} pages in a row were empty"
+    return ""
 
 
 def _wait_for(files: S3FileSystem, ask: Callable[[Any], Awaitable[T]], timeout: float | None) -> T:
