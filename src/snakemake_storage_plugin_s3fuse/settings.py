@@ -9,7 +9,8 @@ so that switching means changing one word.
 
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
@@ -63,6 +64,9 @@ class StorageProviderSettings(StorageProviderSettingsBase):
     )
     profile: Optional[str] = _setting("Named profile of the AWS configuration files.")
     anonymous: bool = _setting("Ask without a signature, for public data.", False)
+    signature_version: Optional[str] = _setting(
+        "UNSIGNED for public data, as snakemake-storage-plugin-s3 has it; the same as anonymous."
+    )
     retries: int = _setting("How often one request is tried.", 5, type=int)
     access: str = _setting(
         "How inputs reach the node: mount, copy, or auto, which mounts the large "
@@ -89,6 +93,8 @@ class StorageProviderSettings(StorageProviderSettingsBase):
     s3fs_options: Optional[str] = _setting("More options for s3fs-fuse, separated by commas.")
     unmount_timeout: int = _setting("Seconds to wait for a mount that is in use.", 60, type=int)
 
+    #: What Snakemake itself reads of a `storage` block, and leaves among the settings.
+    _OF_SNAKEMAKE: ClassVar[frozenset[str]] = frozenset({"keep_local", "retrieve"})
     _SECRETS: ClassVar[tuple[str, ...]] = ("access_key", "secret_key", "token")
 
     def __post_init__(self) -> None:
@@ -108,7 +114,14 @@ class StorageProviderSettings(StorageProviderSettingsBase):
         return value
 
     def connection(self) -> Connection:
-        """The part that says where the store is and who asks."""
+        """Return the part that says where the store is and who asks.
+
+        Raises
+        ------
+        SettingsError
+            If there is a setting that does not exist, or one that cannot be read.
+        """
+        self._refuse_unknown()
         return Connection.configured(
             endpoint_url=self.endpoint_url,
             region=self.region,
@@ -116,7 +129,7 @@ class StorageProviderSettings(StorageProviderSettingsBase):
             secret_key=self._secret("secret_key"),
             token=self._secret("token"),
             profile=self.profile,
-            anonymous=self.anonymous,
+            anonymous=self.anonymous or self._is_unsigned(),
             retries=self.retries,
         )
 
@@ -137,6 +150,24 @@ class StorageProviderSettings(StorageProviderSettingsBase):
             cache_dir=_expanded(self.cache_dir) or default_cache_dir(),
             unmount_timeout=self.unmount_timeout,
         )
+
+    def _refuse_unknown(self) -> None:
+        """Name settings that do not exist; Snakemake takes any from a `storage` block."""
+        known = {each.name for each in fields(self)}
+        for name in sorted(vars(self).keys() - known - self._OF_SNAKEMAKE - {"_kept"}):
+            near = " or ".join(get_close_matches(name, sorted(known)))
+            raise SettingsError(
+                f"There is no setting {name!r}{f'; did you mean {near}?' if near else '.'} "
+                f"The settings are {', '.join(sorted(known | self._OF_SNAKEMAKE))}."
+            )
+
+    def _is_unsigned(self) -> bool:
+        if self.signature_version not in (None, "UNSIGNED"):
+            raise SettingsError(
+                f"signature_version is {self.signature_version!r}; requests are always signed "
+                "with version 4, so leave it out, or write UNSIGNED for public data."
+            )
+        return self.signature_version is not None
 
     def _access_mode(self) -> Access:
         try:

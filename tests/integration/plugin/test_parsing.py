@@ -61,3 +61,16 @@ def test_exists_anywhere_in_a_snakefile(
     again = snakemake(tmp_path, "--dry-run", *words, environment=server.environment)
     assert again.returncode == 0, output_of(again)
     assert "output [True, False, True, True]" in again.stdout
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path, server: Server) -> None:
+    text = f'storage s3:\n    provider="s3fuse",\n    endpoint="{server.endpoint_url}",\n'
+    (tmp_path / "Snakefile").write_text(text)
+    run = snakemake(tmp_path, "--cores", "1", environment=server.environment)
+    assert run.returncode == 1
+    text = output_of(run)
+    assert (
+        "There is no setting 'endpoint'; did you mean endpoint_url? The settings are access,"
+        in text
+    )
+    assert "Traceback" not in text
