@@ -29,6 +29,8 @@ DEMO = ROOT / ".demo"
 REPORT = DEMO / "report.html"
 INPUTS, RESULTS = "climate-data", "climate-results"
 SAMPLES = Path(iris_sample_data.path)
+#: The files of the demo are small; with this it copies some and mounts others.
+COPY_BELOW = "--storage-s3fuse-copy-below=1MiB"
 #: Two emission scenarios, three years of the globe, ten years of months, an ensemble.
 DATA = [
     "A1B_north_america.nc",
@@ -93,7 +95,7 @@ def main() -> None:
         config = sys.argv[1] if len(sys.argv) > 1 else "config/config.yaml"
         results = S3Url.parse(yaml.safe_load((ROOT / config).read_text())["results"])
         folder = DEMO.relative_to(ROOT) / "data" / results.bucket / results.key
-        words = ["--profile", profile, "--configfile", config]
+        words = ["--profile", profile, COPY_BELOW, "--configfile", config]
         run(server, *words)
         run(server, *words, "--report", str(REPORT), "--quiet", "all")
     print(

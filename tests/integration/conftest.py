@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake
-from demo import DATA, SAMPLES
+from demo import COPY_BELOW, DATA, SAMPLES
 from s3fuse.embedded_server import Server
 from stores import STORES, NotInstalled, Start, StoreUnderTest
 
@@ -40,7 +40,7 @@ class Project:
     def snakemake(
         self, *arguments: str, timeout: float = 240, profile: str | None = "profiles/s3"
     ) -> subprocess.CompletedProcess[str]:
-        words = [*arguments]
+        words = [COPY_BELOW, *arguments]
         if "--snakefile" not in words:
             words += ["--snakefile", ROOT / "Snakefile"]
         if profile:

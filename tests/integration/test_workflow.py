@@ -22,6 +22,7 @@ from conftest import (
     output_of,
     snakemake_command,
 )
+from demo import COPY_BELOW
 from integration.conftest import SAMPLES, Demo, Project, demo_config
 
 DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
@@ -64,7 +65,7 @@ def test_without_the_device_the_results_are_equal(
     results = make_bucket()
     project = Project(tmp_path, demo.project.environment)
     project.configure(demo_config(str(demo.inputs.url), str(results.url)))
-    words = ["--snakefile", ROOT / "Snakefile", "--profile", ROOT / "profiles/s3"]
+    words = ["--snakefile", ROOT / "Snakefile", "--profile", ROOT / "profiles/s3", COPY_BELOW]
     run = subprocess.run(
         [*WITHOUT_DEVICE, *snakemake_command(*words)],
         cwd=tmp_path,

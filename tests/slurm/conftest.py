@@ -19,17 +19,19 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake_command
+from demo import COPY_BELOW
 from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, cluster
 
 SNAKEFILE = Path(__file__).with_name("sums.smk")
 NAMES = ("one", "two")
-#: Larger than what the profile copies.
+#: Larger than what is copied.
 SIZE = 3_000_000
 #: What this cluster needs beyond the profile: it has no accounting, and answers at
 #: once; its nodes have their disk where the temp directory is.
 OPTIONS: tuple[str | Path, ...] = (
     *("--profile", ROOT / "profiles/slurm"),
+    COPY_BELOW,
     *("--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "3"),
     *("--seconds-between-status-checks", "3"),
