@@ -1,5 +1,6 @@
 # Access to the configuration, and the paths of inputs and results.
 
+import html
 import sys
 from datetime import UTC, datetime
 from functools import cache
@@ -156,11 +157,29 @@ def buckets_of(wildcards):
     return [ancient(storage.s3(f"s3://{bucket}")) for bucket in sorted(buckets)]
 
 
+def escaped(value):
+    """Escape HTML in all strings of a value.
+
+    Snakemake writes the parameters of jobs into its report as they are, within a script.
+    The scripts of the workflow undo this, see `job.unescaped`.
+    """
+    match value:
+        case str():
+            return html.escape(value, quote=False)
+        case dict():
+            return {escaped(key): escaped(inner) for key, inner in value.items()}
+        case list():
+            return [escaped(inner) for inner in value]
+    return value
+
+
 def names_of(wildcards, input):
     """What the inputs of a job are called by people, for its messages."""
     prefix = f"{BUCKET.flags['storage_object'].provider.local_prefix}/"
     return [
-        f"s3://{path.removeprefix(prefix)}" if path.startswith(prefix) else path
+        escaped(
+            f"s3://{path.removeprefix(prefix)}" if path.startswith(prefix) else path
+        )
         for path in map(str, input)
     ]
 

@@ -19,8 +19,8 @@ rule series_figure:
         "../envs/iris.yaml"
     params:
         names=names_of,
-        datasets=list(DATASETS.values()),
-        sources=lambda wildcards: {name: sources_of(name) for name in DATASETS},
+        datasets=escaped(list(DATASETS.values())),
+        sources=lambda wildcards: {name: escaped(sources_of(name)) for name in DATASETS},
     script:
         "../scripts/series_figure.py"
 
@@ -43,8 +43,10 @@ rule map_figure:
         "../envs/iris.yaml"
     params:
         names=names_of,
-        title=lambda wildcards: DATASETS[wildcards.dataset]["title"],
-        sources=lambda wildcards: {wildcards.dataset: sources_of(wildcards.dataset)},
+        title=lambda wildcards: escaped(DATASETS[wildcards.dataset]["title"]),
+        sources=lambda wildcards: {
+            wildcards.dataset: escaped(sources_of(wildcards.dataset))
+        },
     script:
         "../scripts/map_figure.py"
 
@@ -67,7 +69,7 @@ rule record:
         "../envs/iris.yaml"
     params:
         names=names_of,
-        titles={name: entry["title"] for name, entry in DATASETS.items()},
-        objects=lambda wildcards: {name: objects_of(name) for name in DATASETS},
+        titles={name: escaped(entry["title"]) for name, entry in DATASETS.items()},
+        objects=lambda wildcards: {name: escaped(objects_of(name)) for name in DATASETS},
     script:
         "../scripts/record.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 import traceback
@@ -25,7 +26,7 @@ def logged(snakemake: Any) -> Iterator[None]:
     Inputs are called what they are called in their bucket.
     """
     dask.config.set(num_workers=snakemake.threads)
-    names = dict(zip(map(str, snakemake.input), snakemake.params.names, strict=True))
+    names = dict(zip(map(str, snakemake.input), unescaped(snakemake.params.names), strict=True))
     with open(snakemake.log[0], "w", buffering=1) as log:
         try:
             try:
@@ -43,6 +44,18 @@ def logged(snakemake: Any) -> Iterator[None]:
             sys.exit(f"{snakemake.rule}: {sentence}")
         print("done", file=log)
     _count(names, Path(snakemake.log[0]).with_suffix(READS))
+
+
+def unescaped(value: Any) -> Any:
+    """Undo the escapes that keep parameters harmless in Snakemake's report."""
+    match value:
+        case str():
+            return html.unescape(value)
+        case dict():
+            return {unescaped(key): unescaped(inner) for key, inner in value.items()}
+        case list():
+            return [unescaped(inner) for inner in value]
+    return value
 
 
 def _count(names: Mapping[str, str], path: Path) -> None:

@@ -7,4 +7,5 @@ import steps
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     cube = steps.load_result(smk.input[0])
-    figures.plot_map(cube, smk.params.title).savefig(smk.output[0], dpi=120)
+    title = job.unescaped(smk.params.title)
+    figures.plot_map(cube, title).savefig(smk.output[0], dpi=120)

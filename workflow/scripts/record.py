@@ -70,8 +70,8 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
         lstrip_blocks=True,
     )
     text = template.render(
-        titles=smk.params.titles,
-        objects=smk.params.objects,
+        titles=job.unescaped(smk.params.titles),
+        objects=job.unescaped(smk.params.objects),
         moved=moved_below(Path(smk.log[0]).parent),
         steps=steps,
         total=format_timespan(sum(float(step["seconds"]) for step in steps)),

@@ -7,7 +7,8 @@ import steps
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     series = []
-    for path, settings in zip(smk.input, smk.params.datasets, strict=True):
+    datasets = job.unescaped(smk.params.datasets)
+    for path, settings in zip(smk.input, datasets, strict=True):
         cube = steps.load_result(path)
         panel = figures.panel_title(settings, cube)
         series.append(figures.Series(settings["title"], panel, cube, tuple(settings["baseline"])))
