@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from s3fuse.errors import QueryError
 
@@ -112,14 +115,107 @@ class S3Url:
         return S3Url(self.bucket, self.key + separator + relative)
 
     def local_suffix(self) -> str:
-        """The relative path on disk that stands for this, unique to it."""
-        suffix = f"{self.bucket}/{self.key}"
-        if self.is_folder:
-            return f"{suffix.removesuffix('/')}/{FOLDER_LEAF}"
-        return suffix
+        """Return the relative path on disk that stands for this, unique to it.
+
+        Raises
+        ------
+        QueryError
+            If the path would lie outside the directory of the bucket.
+        """
+        path = Path(self.bucket)
+        key = self.key.removesuffix("/")
+        if key:
+            path = path_below(path, S3Url(self.bucket), key)
+        return str(path / FOLDER_LEAF if self.is_folder else path)
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.key}" if self.key else f"{SCHEME}{self.bucket}"
+
+
+def path_below(root: Path, folder: S3Url, key: str) -> Path:
+    """Turn a key into a local path that is proven to lie below a directory.
+
+    S3 accepts any text as a key.  Some keys name a path outside the directory, such
+    as ``tas/../../x`` and ``tas//etc/x``, and some name the path of another key, such
+    as ``tas/./x``.
+
+    Parameters
+    ----------
+    root : Path
+        The directory that stands for `folder`.
+    folder : S3Url
+        A folder or a bucket.
+    key : str
+        The full key of an object in it.
+
+    Returns
+    -------
+    Path
+        A path below `root`, different for each key.
+
+    Raises
+    ------
+    QueryError
+        If the key cannot be a path below `root`.
+    """
+    prefix = folder.child("").key
+    relative = key.removeprefix(prefix)
+    parts = relative.split("/")
+    if (
+        not key.startswith(prefix)
+        or any(part in ("", ".", "..") for part in parts)
+        or _CONTROL.search(relative)
+        or not _is_encodable(relative)
+    ):
+        raise QueryError(
+            f"The key {key!r} in {folder} cannot be a local path: a part of it is empty, '.' or "
+            "'..', or it has a control character; rename the object, or do not use the folder."
+        )
+    return root.joinpath(*parts)
+
+
+def paths_below(root: Path, folder: S3Url, keys: Iterable[str]) -> dict[str, Path]:
+    """Turn all keys of a folder into local paths that can exist at the same time.
+
+    Parameters
+    ----------
+    root : Path
+        The directory that stands for `folder`.
+    folder : S3Url
+        A folder or a bucket.
+    keys : iterable of str
+        The full keys of the objects in it.
+
+    Returns
+    -------
+    dict of str to Path
+        The path below `root` of each key.
+
+    Raises
+    ------
+    QueryError
+        If a key cannot be a path below `root`, or is also the folder of another key.
+    """
+    paths = {key: path_below(root, folder, key) for key in keys}
+    for key in paths:
+        parent, slash, _ = key.rpartition("/")
+        while slash:
+            if parent in paths:
+                raise QueryError(
+                    f"The key {parent!r} in {folder} is also the folder of {key!r}, and a local "
+                    "path is a file or a directory; rename one of them."
+                )
+            parent, slash, _ = parent.rpartition("/")
+    return paths
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether the file system can represent a text."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def redacted(text: str) -> str:

@@ -71,7 +71,9 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     def local_suffix(self) -> str:
         """Return the path below the local prefix."""
-        return self.url.local_suffix()
+        # Values of wildcards, such as those of `glob_wildcards`, are not validated before.
+        with as_workflow_errors():
+            return self.url.local_suffix()
 
     async def inventory(self, cache: IOCacheStorageInterface) -> None:
         """Prepare nothing: the session lists each folder once."""

@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from s3fuse.errors import QueryError
-from s3fuse.urls import S3Url, redacted
+from s3fuse.urls import S3Url, path_below, paths_below, redacted
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,54 @@ def test_parents_and_children() -> None:
     assert str(url.parent.parent) == "s3://data"
     assert url.parent.child("b.nc") == url
     assert S3Url("data", "a").child("b.nc") == url
+
+
+#: Keys made of the parts that are dangerous, and of anything.
+KEYS = st.lists(
+    st.sampled_from(["..", ".", "", "a", "b", "~", "-rf", "\0", "\n", "@folder"]) | st.text()
+).map("/".join)
+
+
+@given(KEYS, st.sampled_from([S3Url("data"), S3Url("data", "tas/"), S3Url("data", "tas")]))
+@example("tas//etc/passwd", S3Url("data", "tas/"))
+@example("tas/../../x", S3Url("data", "tas/"))
+@example("/etc/passwd", S3Url("data"))
+def test_a_key_is_below_its_root_or_refused(key: str, folder: S3Url) -> None:
+    root = Path("/srv/root")
+    try:
+        path = path_below(root, folder, key)
+    except QueryError as error:
+        message = str(error)
+    else:
+        assert root in Path(os.path.normpath(path)).parents
+        assert os.path.normpath(path) == str(path)
+        # Different keys have different paths.
+        assert path.relative_to(root).as_posix() == key.removeprefix(folder.child("").key)
+        return
+    assert f"{key!r} in {folder} " in message
+
+
+@given(KEYS)
+def test_a_local_suffix_is_below_its_bucket_or_refused(key: str) -> None:
+    try:
+        suffix = S3Url("data", key).local_suffix()
+    except QueryError:
+        return
+    assert Path("data") in Path(os.path.normpath(suffix)).parents
+
+
+@pytest.mark.parametrize(
+    "key", ["tas//abs/path", "tas/../../x", "tas/./x", "tas/a\0b", "tas/a\nb", "tas/", "x", "tas"]
+)
+def test_a_key_that_would_leave_its_folder_is_named(key: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        path_below(Path("/srv/root"), S3Url("data", "tas/"), key)
+    assert f"The key {key!r} in s3://data/tas/ cannot be a local path" in str(caught.value)
+
+
+@pytest.mark.parametrize("inner", ["a/b", "a/b/c"])
+def test_a_key_that_is_also_a_folder_is_named(inner: str) -> None:
+    folder = S3Url("data", "tas/")
+    with pytest.raises(QueryError, match=f"The key 'tas/a' in {folder} is also the folder of"):
+        paths_below(Path("/srv/root"), folder, ["tas/a", f"tas/{inner}", "tas/a.b"])
+    assert len(paths_below(Path("/srv/root"), folder, ["tas/a", "tas/a.b", "tas/ab/c"])) == 3

@@ -18,7 +18,7 @@ from s3fuse.s3.parts import CONCURRENCY, PART_SIZE, part_by_part
 from s3fuse.s3.retries import patiently
 from s3fuse.s3.store import Store
 from s3fuse.s3.translate import explained
-from s3fuse.urls import S3Url
+from s3fuse.urls import S3Url, path_below, paths_below
 
 
 def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
@@ -90,10 +90,34 @@ def _fetch(store: Store, url: S3Url, info: ObjectInfo, descriptor: int) -> None:
 def download_folder(
     store: Store, folder: S3Url, infos: Iterable[ObjectInfo], path: Path, workers: int = CONCURRENCY
 ) -> None:
-    """Copy all objects of a folder, many at once, into a directory that appears at the end."""
+    """Copy all objects of a folder, many at once, into a directory that appears at the end.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are.
+    folder : S3Url
+        The folder.
+    infos : iterable of ObjectInfo
+        The objects in it.
+    path : Path
+        The directory to make.
+    workers : int
+        Objects that are copied at the same time.
+
+    Raises
+    ------
+    QueryError
+        If a key cannot be a path below the directory; nothing is copied then.
+    ObjectChanged
+        If an object is no longer what its `info` says.
+    S3FuseError
+        If an object cannot be read, or `path` not be written.
+    """
+    infos = list(infos)
+    paths_below(path, folder, (info.key for info in infos))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    prefix = folder.child("").key
     try:
         with ThreadPoolExecutor(workers) as pool:
             copies = [
@@ -102,7 +126,7 @@ def download_folder(
                     store,
                     S3Url(folder.bucket, info.key),
                     info,
-                    temporary / info.key.removeprefix(prefix),
+                    path_below(temporary, folder, info.key),
                 )
                 for info in infos
             ]

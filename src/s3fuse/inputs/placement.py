@@ -28,7 +28,7 @@ from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
 from s3fuse.s3.translate import not_found
-from s3fuse.urls import S3Url
+from s3fuse.urls import S3Url, paths_below
 
 log = logging.getLogger("s3fuse")
 
@@ -159,7 +159,14 @@ class Placement:
         self._prefetcher.close()
 
     def folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
-        """Make everything below a folder available in the directory `path`."""
+        """Make everything below a folder available in the directory `path`.
+
+        Raises
+        ------
+        QueryError
+            If a key cannot be a path below the directory, or is also the folder of another.
+        """
+        paths_below(path, url, (info.key for info in infos))
         mountable = url.is_folder and self.is_mounted(sum(info.size for info in infos))
         if mountable and (mount := self._mounted(url, self.options, infos)):
             self._link(mount, url, infos, path, self.options)
@@ -209,13 +216,13 @@ class Placement:
     ) -> Mount:
         """Link into a mount that shows just what the S3 API says; returns that mount."""
         latest = _latest(infos)
-        if not all(self._shows(mount.point, info) for info in latest):
+        if not all(self._shows(mount, info) for info in latest):
             # It remembers an object that has been replaced since.
             mount = self.mounts.mount(
                 *(url.bucket, self.store.connection, options), probe=latest[-1].key, fresh=True
             )
             for info in latest:
-                if not self._shows(mount.point, info):
+                if not self._shows(mount, info):
                     changed = S3Url(url.bucket, info.key)
                     raise ObjectChanged(
                         f"{changed} was replaced while it was mounted; start the run again."
@@ -241,16 +248,16 @@ class Placement:
             if whole.has_room(mount, info.size, self.options.cache_bytes):
                 through = partial(whole.let_through, mount, info.key, info.size, path)
                 self.mounts.read_ahead.add(
-                    mount.point, info.key, range(info.size), reading, through
+                    mount.point, mount.path_of(info.key), range(info.size), reading, through
                 )
                 return
         # netCDF-C reads 4 MB to see what a file is; some have been filled in.
         first = range(len(filled.get(0, b"")), info.size)[:1]
-        self.mounts.read_ahead.add(mount.point, info.key, first, reading)
+        self.mounts.read_ahead.add(mount.point, mount.path_of(info.key), first, reading)
 
-    def _shows(self, mount_point: Path, info: ObjectInfo) -> bool:
+    def _shows(self, mount: Mount, info: ObjectInfo) -> bool:
         """Whether a mount has the version of an object that the S3 API has."""
-        path = mount_point / info.key
+        path = mount.path_of(info.key)
         # A file that is held open is not looked at again by s3fs.
         seen = self._linked.setdefault(path, info.etag)
         try:

@@ -74,7 +74,7 @@ class ReadAhead:
     def add(
         self,
         point: Path,
-        key: str,
+        path: Path,
         span: range,
         reading: Reading,
         then: Callable[[], bool] = lambda: False,
@@ -85,8 +85,8 @@ class ReadAhead:
         ----------
         point : Path
             The mount point that it lies below.
-        key : str
-            Its path there.
+        path : Path
+            The file.
         span : range
             The bytes that are to be in the cache.
         reading : Reading
@@ -94,7 +94,6 @@ class ReadAhead:
         then : callable
             What to do when they are there; tells whether the file need not be held.
         """
-        path = point / key
         with self._lock:
             if path in self._known:
                 return

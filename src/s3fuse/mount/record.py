@@ -23,6 +23,7 @@ from typing import Any
 
 from s3fuse.mount.leases import is_leased
 from s3fuse.node.processes import Node, Process
+from s3fuse.urls import S3Url, path_below
 
 RECORD = "record.json"
 
@@ -79,6 +80,16 @@ class Mount:
     def point(self) -> Path:
         """The mount point."""
         return self.directory / "mount"
+
+    def path_of(self, key: str) -> Path:
+        """Return the path of an object, or of a folder without its slash, in the mount.
+
+        Raises
+        ------
+        QueryError
+            If the key cannot be a path below the mount point.
+        """
+        return path_below(self.point, S3Url(self.bucket), key)
 
     @property
     def whole(self) -> Path:

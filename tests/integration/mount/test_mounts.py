@@ -272,7 +272,8 @@ def test_a_dead_daemon_is_replaced_under_a_job(
     make_link(dead.point / "a/x", link, 1000)
     for _ in range(2):
         # Held open by this process, as inputs are.
-        made.read_ahead.add(made.all()[0].point, "a/x", range(1), Reading.UNKNOWN)
+        point = made.all()[0].point
+        made.read_ahead.add(point, point / "a/x", range(1), Reading.UNKNOWN)
         time.sleep(0.2)
         kill(made.all()[0])
         with pytest.raises(OSError, match="Transport endpoint is not connected"):

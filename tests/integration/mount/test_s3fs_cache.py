@@ -119,7 +119,7 @@ def test_what_is_read_from_end_to_end_becomes_a_local_file(
     with link.open("rb") as early:
         made.read_ahead.add(
             mounted.point,
-            "a/x",
+            mounted.point / "a/x",
             range(len(content)),
             Reading.SEQUENTIAL,
             lambda: whole.let_through(mounted, "a/x", len(content), link),
@@ -170,7 +170,8 @@ def test_commands_do_not_ask_about_the_files_that_are_held(
     mounted = mount(made, counted, bucket)
     held: list[bool] = []
     made.read_ahead.add(
-        *(mounted.point, "x", range(1), Reading.RANDOM), lambda: bool(held.append(True))
+        *(mounted.point, mounted.point / "x", range(1), Reading.RANDOM),
+        lambda: bool(held.append(True)),
     )
     wait_for(lambda: bool(held))
     proxy.reset_counts()

@@ -18,6 +18,7 @@ from pathlib import Path
 from s3fuse.mount.links import links_into, make_link
 from s3fuse.mount.record import Mount
 from s3fuse.mount.s3fs_cache.page_list import content_file
+from s3fuse.urls import S3Url, path_below
 
 
 def let_through(mount: Mount, key: str, size: int, link: Path) -> bool:
@@ -42,22 +43,26 @@ def let_through(mount: Mount, key: str, size: int, link: Path) -> bool:
     content = content_file(mount, key)
     if not _tells_holes(mount.cache) or _first_hole(content) != size:
         return False
-    whole = mount.whole / key
+    whole = _file(mount, key)
     whole.parent.mkdir(parents=True, exist_ok=True)
     content.replace(whole)
-    if link.is_symlink() and link.readlink() == mount.point / key:
+    if link.is_symlink() and link.readlink() == mount.path_of(key):
         make_link(whole, link, link.lstat().st_mtime)
     return True
 
 
 def has(mount: Mount, key: str) -> bool:
     """Whether an object can be had without the mount."""
-    return (mount.whole / key).is_file()
+    return _file(mount, key).is_file()
 
 
 def place(mount: Mount, key: str) -> Path:
-    """Where an object of a mount, or a folder, is read best."""
-    return (mount.whole if has(mount, key) else mount.point) / key
+    """Return where an object of a mount, a folder or the whole bucket is read best."""
+    if not key:
+        return mount.point
+    if key.endswith("/"):
+        return mount.path_of(key.removesuffix("/"))
+    return _file(mount, key) if has(mount, key) else mount.path_of(key)
 
 
 def has_room(mount: Mount, size: int, bound: int | None) -> bool:
@@ -81,6 +86,11 @@ def has_room(mount: Mount, size: int, bound: int | None) -> bool:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
     return _room(mount, bound) >= size
+
+
+def _file(mount: Mount, key: str) -> Path:
+    """Return where an object lies that has been fetched from end to end."""
+    return path_below(mount.whole, S3Url(mount.bucket), key)
 
 
 def _room(mount: Mount, bound: int | None) -> int:

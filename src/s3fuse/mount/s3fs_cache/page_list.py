@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3fuse.mount.record import Mount
+from s3fuse.urls import S3Url, path_below
 
 #: First byte, and the one behind the last.
 Span = tuple[int, int]
@@ -37,14 +38,36 @@ class Page(NamedTuple):
     is_modified: bool
 
 
+def contents(mount: Mount) -> Path:
+    """Return the directory below which s3fs keeps the bytes of objects."""
+    return mount.cache / mount.bucket
+
+
+def lists(mount: Mount) -> Path:
+    """Return the directory below which s3fs keeps the page lists of objects."""
+    return mount.cache / f".{mount.bucket}.stat"
+
+
 def content_file(mount: Mount, key: str) -> Path:
-    """Where the bytes of an object are kept."""
-    return mount.cache / mount.bucket / key
+    """Return where the bytes of an object are kept.
+
+    Raises
+    ------
+    QueryError
+        If the key cannot be a path in the cache.
+    """
+    return path_below(contents(mount), S3Url(mount.bucket), key)
 
 
 def list_file(mount: Mount, key: str) -> Path:
-    """Where the list of its pages is kept."""
-    return mount.cache / f".{mount.bucket}.stat" / key
+    """Return where the page list of an object is kept.
+
+    Raises
+    ------
+    QueryError
+        If the key cannot be a path in the cache.
+    """
+    return path_below(lists(mount), S3Url(mount.bucket), key)
 
 
 def pages(path: Path) -> list[Page]:

@@ -17,7 +17,14 @@ from pathlib import Path
 
 from s3fuse.errors import NotUploaded, S3FuseError
 from s3fuse.mount.record import Mount
-from s3fuse.mount.s3fs_cache.page_list import Page, content_file, list_file, pages
+from s3fuse.mount.s3fs_cache.page_list import (
+    Page,
+    content_file,
+    contents,
+    list_file,
+    lists,
+    pages,
+)
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.upload import publish
 from s3fuse.s3.connection import Connection
@@ -39,22 +46,22 @@ def unsent(mount: Mount) -> list[str]:
 
 
 def _marked(mount: Mount) -> Iterator[str]:
-    lists = list_file(mount, "")
-    for path in lists.rglob("*"):
+    root = lists(mount)
+    for path in root.rglob("*"):
         # One that goes meanwhile is of a file that went.
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             if any(page.is_modified for page in _pages(path)):
-                yield path.relative_to(lists).as_posix()
+                yield path.relative_to(root).as_posix()
 
 
 def _cut_off(mount: Mount) -> Iterator[str]:
     """Files that were open when s3fs died."""
     if mount.daemon is None or mount.daemon.handle is not None:
         return
-    contents = content_file(mount, "")
-    for path in contents.rglob("*"):
+    root = contents(mount)
+    for path in root.rglob("*"):
         if path.is_file() and _was_open(path):
-            yield path.relative_to(contents).as_posix()
+            yield path.relative_to(root).as_posix()
 
 
 def _was_open(content: Path) -> bool:
@@ -124,6 +131,6 @@ def not_uploaded(mount: Mount, reason: str) -> NotUploaded:
         names += f" and {len(keys) - NAMED} more"
     return NotUploaded(
         f"Not uploaded to s3://{mount.bucket} yet: {names}. {reason} They are kept in "
-        f"{content_file(mount, '')}; to upload them, run: "
+        f"{contents(mount)}; to upload them, run: "
         f"s3fuse unmount {shlex.quote(str(mount.point))}"
     )
