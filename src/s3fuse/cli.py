@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
@@ -160,7 +160,10 @@ def mount(url: str, read_write: bool, connection: Connection) -> None:
 
 
 def _mounted(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    urls = {f"s3://{each.bucket}" for each in Mounts(NO_LINKS).all()}
+    urls: set[str] = set()
+    # A shell that completes a word has no place for a message.
+    with suppress(S3FuseError):
+        urls = {f"s3://{each.bucket}" for each in Mounts(NO_LINKS).all()}
     return [CompletionItem(url) for url in sorted(urls) if url.startswith(incomplete)]
 
 

@@ -16,7 +16,7 @@ from s3fuse.inputs.placement import Access, Placement
 from s3fuse.mount.mounts import Mounts
 from s3fuse.mount.options import MountOptions
 from s3fuse.mount.sweep import sweep
-from s3fuse.node.directories import default_cache_dir, default_mount_root
+from s3fuse.node.directories import default_cache_dir, default_mount_root, secure_prefix
 from s3fuse.node.job_directory import JobDirectory
 from s3fuse.node.processes import terminate_children
 from s3fuse.publish.journal import Journal
@@ -108,6 +108,8 @@ class Session:
         self.store = Store(connection)
         self.listings = Listings(self.store)
         self.traffic = Traffic()
+        # Before anything in it is read.
+        local_prefix = secure_prefix(local_prefix)
         sweep(options.mount_root, options.cache_dir)
         self._job_directory = JobDirectory(local_prefix, options.mount_root)
         self.local_prefix = self._job_directory.path

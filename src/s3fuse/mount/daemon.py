@@ -94,8 +94,8 @@ def command(
     """
     values: list[str] = [
         "ro" if not options.read_write else "rw",
-        f"use_cache={mount.cache}",
-        f"tmpdir={mount.cache}",
+        f"use_cache={_escaped(str(mount.cache))}",
+        f"tmpdir={_escaped(str(mount.cache))}",
         f"multipart_size={options.reading.piece_mb}",
         # Called max_thread_count since 1.96, where it bounds all threads.
         f"{'parallel' if version < (1, 96) else 'max_thread'}_count={options.reading.pieces}",
@@ -122,9 +122,11 @@ def command(
     if version >= (1, 92):
         values.append("compat_dir")
     if connection.endpoint_url:
-        values += [f"url={connection.endpoint_url.rstrip('/')}", "use_path_request_style"]
+        url = _escaped(connection.endpoint_url.rstrip("/"))
+        values += [f"url={url}", "use_path_request_style"]
     if connection.region:
-        values.append(f"{'region' if version >= (1, 96) else 'endpoint'}={connection.region}")
+        name = "region" if version >= (1, 96) else "endpoint"
+        values.append(f"{name}={_escaped(connection.region)}")
     if connection.anonymous:
         values.append("public_bucket=1")
     if options.cache_bytes is not None:
@@ -152,6 +154,15 @@ def confinement(connection: Connection) -> dict[str, str]:
     if not connection.is_aws:
         hosts = [str(urlsplit(connection.endpoint_url or "").hostname)]
     return {**dict.fromkeys(proxies, NOBODY), "no_proxy": ",".join(hosts)}
+
+
+def _escaped(value: str) -> str:
+    r"""Escape the value of an option, of which a comma would end the option.
+
+    ``process_real_option_group`` of libfuse takes the character behind a backslash as it
+    is, and ``\ooo`` for the character of an octal code (``lib/fuse_opt.c``).
+    """
+    return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from s3fuse.node.directories import is_ours, open_directory
+
 
 def make_link(target: Path, path: Path, mtime: float | None = None) -> None:
     """Make a link, or replace one, in one step.
@@ -43,10 +45,36 @@ def links_into(places: Collection[Path], below: Path) -> Iterator[Path]:
 
 
 def remove_links(places: Collection[Path], below: Path) -> None:
-    """Remove the links into places that are about to go."""
-    for path in list(links_into(places, below)):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    """Remove the links into places that are about to go, and follow none of them.
+
+    Parameters
+    ----------
+    places : collection of Path
+        Where the links lead.
+    below : Path
+        The directory to look in; ignored if it does not belong to this user.
+    """
+    if is_ours(below):
+        with contextlib.suppress(FileNotFoundError), open_directory(below) as descriptor:
+            _remove_links(places, descriptor)
+
+
+def _remove_links(places: Collection[Path], directory: int) -> None:
+    with os.scandir(directory) as entries:
+        found = list(entries)
+    for entry in found:
+        # What others remove at this moment is no loss.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if entry.is_symlink():
+                target = Path(os.readlink(entry.name, dir_fd=directory))
+                if any(map(target.is_relative_to, places)):
+                    os.unlink(entry.name, dir_fd=directory)
+            elif entry.is_dir(follow_symlinks=False):
+                with (
+                    contextlib.suppress(PermissionError),
+                    open_directory(entry.name, directory) as inner,
+                ):
+                    _remove_links(places, inner)
 
 
 def move_links(old: Path, new: Path, below: Path) -> None:

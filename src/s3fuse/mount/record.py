@@ -21,9 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from s3fuse.errors import QueryError
 from s3fuse.mount.leases import is_leased
+from s3fuse.node.directories import existing_directory, is_ours, is_secure
+from s3fuse.node.mount_table import mount_points
 from s3fuse.node.processes import Node, Process
-from s3fuse.urls import S3Url, path_below
+from s3fuse.urls import SCHEME, S3Url, path_below
 
 RECORD = "record.json"
 
@@ -129,9 +132,7 @@ class Mount:
         """Whether the mount point is in the kernel's table of mounts, dead or alive."""
         # Not psutil.disk_partitions, nor os.path.ismount: they stat the mount
         # point, which hangs where the daemon does.
-        point = str(self.point).replace("\\", "\\134").replace(" ", "\\040")
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
-            return any(line.split(" ", 2)[1] == point for line in table)
+        return self.point in mount_points()
 
     @property
     def is_healthy(self) -> bool:
@@ -158,9 +159,30 @@ class Mount:
 
     @classmethod
     def load(cls, directory: Path) -> Mount | None:
-        """Read the record of a mount; None if there is none that can be read."""
+        """Read the record of a mount.
+
+        The record is read only where no other user can write, and is believed only where
+        it names the directory that it was found in.  The places that it names have the
+        layout that the top of this module shows, so that nothing else is ever removed
+        as the cache of a mount.
+
+        Parameters
+        ----------
+        directory : Path
+            The directory of a mount, or its cache.
+
+        Returns
+        -------
+        Mount or None
+            None if there is no record, or none that can be believed.
+        """
         try:
-            values: dict[str, Any] = json.loads((directory / RECORD).read_text())
+            record = directory / RECORD
+            # The answer for most directories, at the cost of one look.
+            record.lstat()
+            if not all(map(is_secure, (directory.parent.parent, directory.parent, directory))):
+                return None
+            values: dict[str, Any] = json.loads(_read(record))
             values["node"] = Node(**values["node"])
             # Of before there was one.
             values.setdefault("workdir", "/")
@@ -170,9 +192,32 @@ class Mount:
                 values[name] = Process(**values[name]) if values[name] else None
             for name in ("directory", "cache", "links", "workdir"):
                 values[name] = Path(values[name])
-            return cls(**values)
-        except (OSError, ValueError, TypeError, KeyError):
+            mount = cls(**values)
+            return mount if mount._is_recorded_in(directory) else None
+        except (OSError, ValueError, TypeError, KeyError, QueryError):
             return None
+
+    def _is_recorded_in(self, directory: Path) -> bool:
+        """Whether the places of a record are those that its own place allows."""
+        names = directory.parts[-2:]
+        places = self.directory, self.cache
+        return (
+            S3Url.parse(f"{SCHEME}{self.bucket}").bucket == self.bucket
+            and all(path.is_absolute() and ".." not in path.parts for path in (*places, self.links))
+            and all(path.parts[-2:] == names and len(path.parts) > 3 for path in places)
+            and any(_is_same(directory, path) for path in places)
+        )
+
+
+def _read(path: Path) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+        return file.read()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return one == other or os.path.samefile(one, other)
+    return False
 
 
 def _write(directory: Path, text: str) -> None:
@@ -182,14 +227,29 @@ def _write(directory: Path, text: str) -> None:
 
 
 def mounts_below(directory: Path) -> Iterator[Mount]:
-    """The recorded mounts of a scope, as far as they are on this node."""
+    """Find the recorded mounts of a scope, as far as they are on this node.
+
+    Raises
+    ------
+    RunDirError
+        If the directory of the scope, or the one above it, is not this user's alone.
+    """
+    if not (existing_directory(directory.parent) and existing_directory(directory)):
+        return
     for record in sorted(directory.glob(f"*/{RECORD}")):
         mount = Mount.load(record.parent)
-        if mount and not mount.node.is_elsewhere:
+        if mount and not mount.node.is_elsewhere and _is_same(mount.directory, record.parent):
             yield mount
 
 
 def mounts_of_node(root: Path) -> Iterator[Mount]:
-    """The recorded mounts of all scopes, as far as they are on this node."""
-    for scope in sorted(root.iterdir()) if root.is_dir() else ():
-        yield from mounts_below(scope)
+    """Find the recorded mounts of all scopes, as far as they are on this node.
+
+    Raises
+    ------
+    RunDirError
+        If the run-time directory is not this user's alone.
+    """
+    if existing_directory(root):
+        for scope in sorted(filter(is_ours, root.iterdir())):
+            yield from mounts_below(scope)

@@ -10,7 +10,13 @@ from s3fuse.errors import MountBusy, RunDirError, S3FuseError
 from s3fuse.mount.record import RECORD, Mount
 from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, unsent
 from s3fuse.mount.unmount import discard, fusermount, remove_empty_scope, wait_for_daemon
-from s3fuse.node.directories import SCRATCH, UPLOADS, secure_directory
+from s3fuse.node.directories import (
+    SCRATCH,
+    UPLOADS,
+    existing_directory,
+    is_ours,
+    secure_directory,
+)
 from s3fuse.node.job_directory import remove_abandoned
 from s3fuse.node.locks import locked
 from s3fuse.node.processes import Node
@@ -38,16 +44,16 @@ def sweep(root: Path, cache_dir: Path | None = None) -> int:
     RunDirError
         If the directory is not ours alone.
     """
-    if cache_dir and cache_dir.is_dir():
+    if cache_dir:
         # Where others can write, nothing is believed; who mounts there is told.
         with contextlib.suppress(RunDirError):
-            _recover(secure_directory(cache_dir), root)
-    if not root.is_dir():
+            if existing_directory(cache_dir):
+                _recover(cache_dir, root)
+    if not existing_directory(root):
         return 0
-    secure_directory(root)
     taken = 0
-    for directory in root.iterdir():
-        if not directory.is_dir() or directory.name in (UPLOADS, SCRATCH):
+    for directory in filter(is_ours, root.iterdir()):
+        if directory.name in (UPLOADS, SCRATCH):
             continue
         with locked(directory, wait=False) as held:
             if held:
@@ -67,7 +73,7 @@ def _recover(cache_dir: Path, root: Path) -> None:
         if mount is None or mount.node.is_elsewhere or mount.cache != record.parent:
             continue
         is_alive = mount.node == Node.here() and mount.daemon and mount.daemon.handle
-        if is_alive or not mount.directory.is_relative_to(root):
+        if is_alive or mount.directory != root.joinpath(*record.parent.parts[-2:]):
             continue
         secure_directory(root)
         with locked(mount.directory.parent):
@@ -83,9 +89,8 @@ def _recover(cache_dir: Path, root: Path) -> None:
 
 def _sweep_scope(directory: Path) -> int:
     taken = 0
-    for child in directory.iterdir():
-        if not child.is_dir():
-            continue
+    existing_directory(directory)
+    for child in filter(is_ours, directory.iterdir()):
         mount = Mount.load(child)
         if mount is None:
             # Its maker was killed before it could say what it is, and before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +20,7 @@ from s3fuse.mount.leases import is_leased
 from s3fuse.mount.links import remove_links
 from s3fuse.mount.record import RECORD, Mount
 from s3fuse.mount.s3fs_cache.pending_uploads import send, unsent
+from s3fuse.node.directories import existing_directory, open_directory, remove_tree
 from s3fuse.node.locks import LOCK, locked
 from s3fuse.s3.connection import Connection
 
@@ -202,10 +203,31 @@ def discard(mount: Mount) -> None:
     ------
     MountError
         If something lies in the folder that was the mount point.
+    RunDirError
+        If others could replace what is to be removed.
     """
     remove_links(mount.places, mount.links)
+    # Only below directories that are ours, by descriptors: a record cannot lead elsewhere.
+    for each in (mount.directory, mount.cache):
+        for directory in (each.parent.parent, each.parent, each):
+            existing_directory(directory)
+    with contextlib.suppress(FileNotFoundError), open_directory(mount.directory) as descriptor:
+        _remove_mount_point(mount, descriptor)
+    remove_tree(mount.cache.parent, mount.cache.name)
+    with contextlib.suppress(OSError):
+        # The last of a scope takes the folder along.
+        mount.cache.parent.rmdir()
+    with contextlib.suppress(FileNotFoundError), open_directory(mount.directory) as descriptor:
+        for path in (mount.log_file, mount.lease_file, mount.directory / RECORD):
+            for name in (path.name, f"{path.name}.new"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=descriptor)
+        mount.directory.rmdir()
+
+
+def _remove_mount_point(mount: Mount, directory: int) -> None:
     try:
-        mount.point.rmdir()
+        os.rmdir(mount.point.name, dir_fd=directory)
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -214,12 +236,3 @@ def discard(mount: Mount) -> None:
             f"while s3://{mount.bucket} was not mounted, they are in no bucket; move them, then "
             "run: s3fuse clean"
         ) from error
-    shutil.rmtree(mount.cache, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        # The last of a scope takes the folder along.
-        mount.cache.parent.rmdir()
-    names = mount.log_file, mount.lease_file, mount.directory / RECORD
-    for path in (*names, mount.directory / f"{RECORD}.new"):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        mount.directory.rmdir()

@@ -14,7 +14,13 @@ import json
 import shutil
 from pathlib import Path
 
-from s3fuse.node.directories import SCRATCH, secure_directory
+from s3fuse.node.directories import (
+    SCRATCH,
+    existing_directory,
+    is_ours,
+    open_directory,
+    secure_directory,
+)
 from s3fuse.node.processes import is_left, write_note
 from s3fuse.node.schedulers import batch_job
 
@@ -42,7 +48,7 @@ class JobDirectory:
         if not job:
             return
         notes = secure_directory(secure_directory(root) / SCRATCH)
-        note = notes / f"{self.path.name}-{hashlib.sha256(bytes(self.path)).hexdigest()[:10]}.json"
+        note = notes / _note_name(self.path)
         if _is_in_use(note):
             return
         self._note = note
@@ -58,12 +64,22 @@ class JobDirectory:
 
 def remove_abandoned(root: Path) -> None:
     """Remove the folders of jobs of this node that are gone."""
+    if not (existing_directory(root) and existing_directory(root / SCRATCH)):
+        return
     for note in root.glob(f"{SCRATCH}/*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if not _is_in_use(note):
-                # Links into mounts are removed, never followed.
-                shutil.rmtree(json.loads(note.read_text())["path"], ignore_errors=True)
+                path = Path(json.loads(note.read_text())["path"])
+                # A note leads to the folder that it is named after, and to no other.
+                if note.name == _note_name(path) and path.name.startswith("job-") and is_ours(path):
+                    # Links are removed, never followed.
+                    with open_directory(path.parent) as parent:
+                        shutil.rmtree(path.name, ignore_errors=True, dir_fd=parent)
                 note.unlink(missing_ok=True)
+
+
+def _note_name(path: Path) -> str:
+    return f"{path.name}-{hashlib.sha256(bytes(path)).hexdigest()[:10]}.json"
 
 
 def _is_in_use(note: Path) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from s3fuse.errors import ObjectNotFound, S3FuseError
-from s3fuse.node.directories import UPLOADS, secure_directory
+from s3fuse.node.directories import UPLOADS, existing_directory, secure_directory
 from s3fuse.node.processes import is_left, write_note
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -96,7 +96,7 @@ class Journal:
     @property
     def has_notes(self) -> bool:
         """Whether any upload is noted."""
-        return any(self.root.glob(f"{UPLOADS}/*.json"))
+        return bool(self._entries())
 
     @property
     def abandoned(self) -> int:
@@ -114,8 +114,15 @@ class Journal:
                     aborted += 1
         return aborted
 
+    def _entries(self) -> list[Path]:
+        """List the notes, if no other user can write any."""
+        directory = self.root / UPLOADS
+        if existing_directory(self.root) and existing_directory(directory):
+            return list(directory.glob("*.json"))
+        return []
+
     def _abandoned(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        for entry in self.root.glob(f"{UPLOADS}/*.json"):
+        for entry in self._entries():
             # One that is removed meanwhile, or that nobody of us has written.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(entry.read_text())
