@@ -17,7 +17,7 @@ from snakemake_interface_storage_plugins.storage_provider import (
     StorageQueryValidationResult,
 )
 
-from s3fuse.errors import QueryError
+from s3fuse.errors import QueryError, RunDirError
 from s3fuse.urls import S3Url, redacted
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
 from snakemake_storage_plugin_s3fuse.run import Run
@@ -100,4 +100,8 @@ class StorageProvider(StorageProviderBase):
     def _close(self) -> None:
         # Whatever fails here was said by a hook before, or nobody waits for it any more.
         with contextlib.suppress(Exception):
-            self.run.close()
+            try:
+                self.run.close()
+            except RunDirError as error:
+                # Another user has created or changed the directory during the run.
+                logging.getLogger("s3fuse").warning(str(error))

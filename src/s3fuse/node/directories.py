@@ -33,6 +33,9 @@ UPLOADS, SCRATCH = "uploads", "scratch"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+#: Symbolic links that the kernel follows in one path (``MAXSYMLINKS``).
+_MOST_LINKS = 40
+
 _OTHER_PLACES = "set mount_root and cache_dir to directories of yours"
 _OTHER_PREFIX = (
     "set local-storage-prefix, or remote-job-local-storage-prefix for jobs on other nodes, "
@@ -243,16 +246,18 @@ def _refuse_if_replaceable(path: Path, advice: str, trusted: Path | None = None)
         Everybody may write in this directory and in those above it.
     """
     accepted = {trusted, *trusted.parents} if trusted else set()
-    for entry in _entries_above(path):
+    entries = list(_entries_on_the_way(path))
+    last = entries[-1]
+    for entry in entries:
         with contextlib.suppress(OSError):
             mode = entry.parent.stat().st_mode
             if not mode & stat.S_IWOTH:
                 continue
             if not mode & stat.S_ISVTX:
-                if Path(os.path.realpath(entry.parent)) in accepted:
+                if entry.parent in accepted:
                     continue
                 weak = entry.parent
-            elif entry.lstat().st_uid in (0, os.geteuid()) or entry == path.absolute():
+            elif entry.lstat().st_uid in (0, os.geteuid()) or entry == last:
                 # In a sticky directory, an entry can be renamed by its owner only; the owner
                 # of the path itself is checked when it is opened.
                 continue
@@ -264,8 +269,26 @@ def _refuse_if_replaceable(path: Path, advice: str, trusted: Path | None = None)
             )
 
 
-def _entries_above(path: Path) -> list[Path]:
-    """List a path and the directories above it, as written and with links resolved."""
-    written = path.absolute()
-    resolved = Path(os.path.realpath(written.parent), written.name)
-    return list(dict.fromkeys((*reversed(written.parents), written, *resolved.parents, resolved)))
+def _entries_on_the_way(path: Path) -> Iterator[Path]:
+    """Walk to a path, and yield each directory entry on the way, links included.
+
+    The directory of each entry has no link in its own path.  The last entry is not followed.
+    """
+    directory = Path("/")
+    names = list(reversed(path.absolute().parts[1:]))
+    links = 0
+    while names:
+        name = names.pop()
+        if name == "..":
+            directory = directory.parent
+            continue
+        entry = directory / name
+        yield entry
+        if names and entry.is_symlink() and links < _MOST_LINKS:
+            links += 1
+            target = entry.readlink()
+            if target.is_absolute():
+                directory = Path("/")
+            names += [part for part in reversed(target.parts) if part != "/"]
+        else:
+            directory = entry

@@ -1,13 +1,17 @@
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from s3fuse.errors import RunDirError
 from s3fuse.mount.sweep import sweep
 from s3fuse.node.directories import SCRATCH
-from s3fuse.node.job_directory import JobDirectory
+from s3fuse.node.job_directory import JobDirectory, _note_name, remove_abandoned
+from s3fuse.node.processes import Node
 
 MAKE = """
 import sys
@@ -79,3 +83,44 @@ def test_the_folder_of_a_killed_job_is_removed_by_a_sweep(job: None, tmp_path: P
     assert (tmp_path / "root").is_dir()
     assert list((tmp_path / "root" / SCRATCH).iterdir()) == []
     assert os.environ["SLURM_JOB_ID"] == "42"
+
+
+def note_of(path: Path, note: Path, text: Path) -> None:
+    """Write a note of a process that is gone."""
+    note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    gone = {"pid": 2**22 + 1, "started": 1}
+    content = {"path": str(text), "node": asdict(Node.here()), "process": gone}
+    (note.parent / _note_name(path)).write_text(json.dumps(content))
+
+
+def test_a_note_leads_to_the_folder_that_it_is_named_after_only(tmp_path: Path) -> None:
+    victim = tmp_path / "job-thesis"
+    victim.mkdir()
+    (victim / "chapter1").touch()
+    note = tmp_path / "root" / SCRATCH / "note"
+    (tmp_path / "root").mkdir(mode=0o700)
+    # The note of another folder, a folder that is none of a job, and a link.
+    note_of(tmp_path / "job-1", note, victim)
+    (tmp_path / "thesis").mkdir()
+    note_of(tmp_path / "thesis", note, tmp_path / "thesis")
+    (tmp_path / "job-2").symlink_to(victim)
+    note_of(tmp_path / "job-2", note, tmp_path / "job-2")
+    remove_abandoned(tmp_path / "root")
+    assert (victim / "chapter1").exists()
+    assert (tmp_path / "thesis").exists()
+
+
+def test_notes_that_others_could_have_written_are_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "job-1"
+    folder.mkdir()
+    root = tmp_path / "root"
+    root.mkdir(mode=0o700)
+    note_of(folder, root / SCRATCH / "note", folder)
+    for path in (root, root / SCRATCH):
+        path.chmod(0o777)
+        with pytest.raises(RunDirError, match="can be written by others"):
+            remove_abandoned(root)
+        path.chmod(0o700)
+    assert folder.exists()
+    remove_abandoned(root)
+    assert not folder.exists()
