@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ COLOURS = MappingProxyType(
     {State.OK: "green", State.NOTE: "yellow", State.FAILED: "red", State.SKIPPED: "blue"}
 )
 SHELLS = ("bash", "zsh", "fish")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Commands(click.Group):
@@ -50,7 +52,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except S3FuseError as error:
-            click.echo(f"s3fuse: {error}", err=True)
+            click.echo(_printable(f"s3fuse: {error}"), err=True)
             ctx.exit(error.exit_code)
 
 
@@ -59,7 +61,17 @@ class Echo(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
-        click.echo(self.format(record), err=True)
+        click.echo(_printable(self.format(record)), err=True)
+
+
+def _printable(text: str) -> str:
+    """Replace what a terminal cannot show: a path may hold bytes that are no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _one_line(text: str) -> str:
+    """Replace, too, what would look like the next column or row of a table."""
+    return _printable(_CONTROL.sub(lambda match: repr(match[0])[1:-1], text))
 
 
 @click.group(cls=Commands)
@@ -156,7 +168,8 @@ def mount(url: str, read_write: bool, connection: Connection) -> None:
         Store(connection).check(folder.bucket)
         mounts = Mounts(NO_LINKS)
         made = mounts.keep_mounted(folder.bucket, connection, MountOptions(read_write))
-    click.echo(made.point / folder.key)
+    # Byte by byte what it is on disk.
+    click.echo(os.fsencode(made.point / folder.key))
 
 
 def _mounted(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -169,12 +182,11 @@ def _mounted(_: click.Context, __: click.Parameter, incomplete: str) -> list[Com
 
 def _chosen(target: str | None) -> list[Mount]:
     """The mounts of this directory, those of a bucket, or the one that a path leads to."""
-    here = Mounts(NO_LINKS).all()
     if target is None:
-        return here
+        return Mounts(NO_LINKS).all()
     if target.startswith(SCHEME):
         bucket = S3Url.parse(target).bucket
-        return [each for each in here if each.bucket == bucket]
+        return [each for each in Mounts(NO_LINKS).all() if each.bucket == bucket]
     path = Path(target).absolute()
     # A mount of a batch job, or of a schedule, may lie elsewhere than those of this shell.
     loaded = [(each, Mount.load(each)) for each in (path, *path.parents) if is_ours(each)]
@@ -251,9 +263,9 @@ def status(everywhere: bool, as_json: bool) -> None:
         return
     shown = ["url", "mode", "state", "mount_point", *(["directory"] if everywhere else [])]
     for row in rows:
-        click.echo("\t".join(str(row[name]) for name in shown))
+        click.echo("\t".join(_one_line(str(row[name])) for name in shown))
         if row["not_uploaded"]:
-            click.echo(f"  not uploaded: {', '.join(row['not_uploaded'])}")
+            click.echo(f"  not uploaded: {', '.join(map(_one_line, row['not_uploaded']))}")
 
 
 def _state(each: Mount) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -143,7 +144,7 @@ def _unmount_unused(mount: Mount) -> None:
 def _busy(mount: Mount) -> MountBusy:
     return MountBusy(
         f"s3://{mount.bucket} cannot be unmounted from {mount.point}: it is in use by "
-        f"{_users(mount)}. End it, then run: {' '.join(daemon.unmount_command(mount.point))}"
+        f"{_users(mount)}. End it, then run: {shlex.join(daemon.unmount_command(mount.point))}"
     )
 
 
