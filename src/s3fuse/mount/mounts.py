@@ -209,8 +209,9 @@ class Mounts:
         credentials = wanted.connection.credentials()
         bucket, options = wanted.bucket, wanted.options
         directory = Path(tempfile.mkdtemp(prefix=f"{bucket}-", dir=self.scope_directory))
-        cache = secure_directory(self.cache_dir) / self.scope_directory.name / directory.name
-        cache.mkdir(mode=0o700, parents=True)
+        scope_cache = secure_directory(self.cache_dir) / self.scope_directory.name
+        cache = secure_directory(scope_cache) / directory.name
+        cache.mkdir(mode=0o700)
         mount = Mount(
             bucket,
             directory,

@@ -203,8 +203,9 @@ class Mount:
         places = self.directory, self.cache
         return (
             S3Url.parse(f"{SCHEME}{self.bucket}").bucket == self.bucket
-            and all(path.is_absolute() and ".." not in path.parts for path in (*places, self.links))
+            and all(path.is_absolute() for path in (*places, self.links))
             and all(path.parts[-2:] == names and len(path.parts) > 3 for path in places)
+            and ".." not in names
             and any(_is_same(directory, path) for path in places)
         )
 

@@ -127,9 +127,8 @@ def is_secure(path: Path) -> bool:
 def secure_prefix(path: Path) -> Path:
     """Open the directory for local copies and outputs, or create it.
 
-    Its group may write in it, as files of a user with the umask 002 allow.  A working
-    directory in which everybody may write is accepted, as everybody could replace the
-    workflow in it as well.
+    Its group may write in it, as with the umask 002.  The working directory and those
+    above it are accepted as they are: who can replace them can replace the workflow.
 
     Parameters
     ----------
@@ -243,12 +242,14 @@ def _refuse_if_replaceable(path: Path, advice: str, trusted: Path | None = None)
     advice : str
         What to do, for the message.
     trusted : Path, optional
-        Everybody may write in this directory and in those above it.
+        This directory and those above it may be replaced.
     """
     accepted = {trusted, *trusted.parents} if trusted else set()
     entries = list(_entries_on_the_way(path))
     last = entries[-1]
     for entry in entries:
+        if entry in accepted:
+            continue
         with contextlib.suppress(OSError):
             mode = entry.parent.stat().st_mode
             if not mode & stat.S_IWOTH:

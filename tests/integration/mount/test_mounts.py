@@ -448,3 +448,19 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(S3FuseError, match="apt install s3fs"):
         daemon.require()
+
+
+def test_a_user_whose_files_belong_to_a_group_can_mount(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    before = os.umask(0o002)
+    try:
+        mount = made.mount(bucket.name, server.connection)
+        assert (mount.point / "x").read_text() == "content"
+        assert made.all() == [mount]
+        made.unmount()
+    finally:
+        os.umask(before)
+    assert not mount.cache.exists()
+    assert not mount.directory.exists()

@@ -153,6 +153,22 @@ def test_a_working_directory_that_everybody_may_write_keeps_its_prefix(
         secure_prefix(Path(".snakemake/storage/s3"))
 
 
+@needs_root
+def test_a_working_directory_in_a_project_of_somebody_keeps_its_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a scratch disk where every user can create a directory.
+    tmp_path.chmod(0o1777)
+    workdir = tmp_path / "project/workdir"
+    workdir.mkdir(parents=True)
+    os.chown(workdir.parent, SOMEBODY, SOMEBODY)
+    monkeypatch.chdir(workdir)
+    assert secure_prefix(Path(".snakemake/storage/s3")).is_dir()
+    monkeypatch.chdir("/")
+    with pytest.raises(RunDirError, match="Others could replace"):
+        secure_prefix(workdir / ".snakemake/storage/s3")
+
+
 def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
