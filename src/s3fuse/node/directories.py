@@ -165,6 +165,15 @@ def secure_prefix(path: Path) -> Path:
     return path
 
 
+def is_replaceable(path: Path) -> bool:
+    """Tell whether another user could replace a path, as `secure_prefix` sees it."""
+    try:
+        _refuse_if_replaceable(path, _OTHER_PREFIX, Path.cwd())
+    except RunDirError:
+        return True
+    return False
+
+
 def is_ours(path: Path) -> bool:
     """Tell whether a path is a directory, and no link to one, that belongs to this user."""
     try:
@@ -285,11 +294,19 @@ def _entries_on_the_way(path: Path) -> Iterator[Path]:
             continue
         entry = directory / name
         yield entry
-        if names and entry.is_symlink() and links < _MOST_LINKS:
-            links += 1
-            target = entry.readlink()
-            if target.is_absolute():
-                directory = Path("/")
-            names += [part for part in reversed(target.parts) if part != "/"]
-        else:
+        target = _link_target(entry) if names and links < _MOST_LINKS else None
+        if target is None:
             directory = entry
+            continue
+        links += 1
+        if target.is_absolute():
+            directory = Path("/")
+        names += [part for part in reversed(target.parts) if part != "/"]
+
+
+def _link_target(entry: Path) -> Path | None:
+    """Read a link; None for anything else, and for what cannot be read."""
+    try:
+        return entry.readlink()
+    except OSError:
+        return None

@@ -18,6 +18,7 @@ from s3fuse.node.directories import (
     SCRATCH,
     existing_directory,
     is_ours,
+    is_replaceable,
     open_directory,
     secure_directory,
 )
@@ -72,6 +73,8 @@ def remove_abandoned(root: Path) -> None:
                 path = Path(json.loads(note.read_text())["path"])
                 # A note leads to the folder that it is named after, and to no other.
                 if note.name == _note_name(path) and path.name.startswith("job-") and is_ours(path):
+                    if is_replaceable(path):
+                        continue
                     # Links are removed, never followed.
                     with open_directory(path.parent) as parent:
                         shutil.rmtree(path.name, ignore_errors=True, dir_fd=parent)

@@ -60,6 +60,28 @@ def test_nothing_is_made_by_a_look(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@needs_root
+@pytest.mark.parametrize("inner", ["", "scope", "scope/data-x"])
+def test_a_directory_that_cannot_be_looked_at_is_refused(tmp_path: Path, inner: str) -> None:
+    (tmp_path / "closed/s3fuse/scope/data-x").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    os.seteuid(SOMEBODY)
+    try:
+        for check in (secure_directory, existing_directory, secure_prefix):
+            with pytest.raises(RunDirError):
+                check(tmp_path / "closed/s3fuse" / inner)
+    finally:
+        os.seteuid(0)
+
+
+def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for check in (secure_directory, secure_prefix):
+        with pytest.raises(RunDirError, match="cannot be made"):
+            check(tmp_path / "a/x")
+
+
 def test_a_directory_below_one_in_which_everybody_may_rename_it_is_refused(tmp_path: Path) -> None:
     inner = tmp_path / "open/ours"
     inner.mkdir(mode=0o700, parents=True)

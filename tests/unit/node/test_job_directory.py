@@ -124,3 +124,19 @@ def test_notes_that_others_could_have_written_are_not_read(tmp_path: Path) -> No
     assert folder.exists()
     remove_abandoned(root)
     assert not folder.exists()
+
+
+def test_a_folder_that_others_could_have_put_there_is_left_alone(tmp_path: Path) -> None:
+    # A temp directory was cleaned, and somebody made a link where the prefix was.
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o777)
+    results = tmp_path / "results/s3/job-1"
+    results.mkdir(parents=True)
+    (shared / "prefix").symlink_to(tmp_path / "results")
+    folder = shared / "prefix/s3/job-1"
+    (tmp_path / "root").mkdir(mode=0o700)
+    note_of(folder, tmp_path / "root" / SCRATCH / "note", folder)
+    remove_abandoned(tmp_path / "root")
+    assert results.exists()
+    assert len(list((tmp_path / "root" / SCRATCH).iterdir())) == 1
