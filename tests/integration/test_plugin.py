@@ -55,9 +55,16 @@ class TestMounting(SuiteOfSnakemake):
         return settings(self.server, access="mount")
 
     @pytest.fixture(autouse=True)
-    def _unmount(self, tmp_path: Path):  # type: ignore[no-untyped-def]
+    def _unmount(self):  # type: ignore[no-untyped-def]
+        self.made: list[StorageProvider] = []
         yield
-        self._get_provider(tmp_path).run.session.mounts.unmount()
+        for provider in self.made:
+            provider.run.close()
+
+    def _get_provider(self, tmp_path: Path) -> StorageProvider:
+        provider = super()._get_provider(tmp_path)
+        self.made.append(provider)
+        return provider
 
 
 def settings(server: Server, **more: object) -> StorageProviderSettings:
@@ -86,7 +93,7 @@ def provide(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  #
 
     yield make
     for provider in made:
-        provider.run.session.mounts.unmount()
+        provider.run.close()
 
 
 def object_of(provider: StorageProvider, query: object) -> StorageObject:
@@ -316,7 +323,7 @@ def test_a_bucket_that_may_be_read_but_not_listed(  # type: ignore[no-untyped-de
         assert each.local_path().read_text() == "content"
         other = object_of(provider, bucket.url.child("a/out.nc"))
         assert listings.object(other.url) is None
-        provider.run.session.mounts.unmount()
+        provider.run.close()
 
 
 def test_temporary_outputs_are_really_deleted(
