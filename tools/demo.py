@@ -20,7 +20,9 @@ import yaml
 from register_profile import registered_profile
 from s3fuse.embedded_server import Server, serving
 from s3fuse.errors import S3FuseError
-from s3fuse.publish.upload import publish
+from s3fuse.node.directories import default_mount_root
+from s3fuse.publish.journal import Journal
+from s3fuse.publish.publisher import publish_file
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
@@ -52,9 +54,13 @@ def load_data(server: Server) -> int:
         for name in DATA
         if name not in there or there[name].size != (SAMPLES / name).stat().st_size
     ]
+    journal = Journal(default_mount_root())
     with ThreadPoolExecutor(16) as pool:
         uploads = [
-            pool.submit(publish, store, SAMPLES / name, S3Url(INPUTS, name)) for name in missing
+            pool.submit(
+                publish_file, store, journal, SAMPLES / name, S3Url(INPUTS, name), there.get(name)
+            )
+            for name in missing
         ]
         for upload in uploads:
             upload.result()

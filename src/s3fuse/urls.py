@@ -114,6 +114,11 @@ class S3Url:
         separator = "" if self.is_folder else "/"
         return S3Url(self.bucket, self.key + separator + relative)
 
+    def is_below(self, folder: S3Url) -> bool:
+        """Tell whether this lies in a folder or bucket, at any depth."""
+        prefix = folder.child("").key if folder.key else ""
+        return self.bucket == folder.bucket and self.key.startswith(prefix) and self != folder
+
     def local_suffix(self) -> str:
         """Return the relative path on disk that stands for this, unique to it.
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from s3fuse.errors import QueryError
+from s3fuse.publish.manifest import manifest_url
+from s3fuse.publish.publisher import Output
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.translate import not_found
 from s3fuse.session import Session, SessionOptions
@@ -18,6 +23,22 @@ from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobOutputs:
+    """What a job has written and read.
+
+    Attributes
+    ----------
+    outputs : dict of S3Url to Path
+        All outputs that are published together, and their local paths.
+    inputs : list of (S3Url, Path)
+        The inputs and their local paths.
+    """
+
+    outputs: dict[S3Url, Path]
+    inputs: list[tuple[S3Url, Path]]
 
 
 class Run:
@@ -49,6 +70,9 @@ class Run:
         self.versions = Versions(self.session.store, self.session.listings, self.workflow)
         self._termination = Termination(self.session)
         self._is_prefetching = False
+        self._lock = threading.Lock()
+        # Commits that outputs of a job have not asked for yet.
+        self._commits: dict[S3Url, Future[None]] = {}
 
     def notice_jobs(self) -> None:
         """Take note that jobs run now, for as long as Snakemake asks about their files."""
@@ -93,56 +117,88 @@ class Run:
             versions.retrieved(url, info, linked=path.is_symlink())
             infos = [info]
         else:
-            infos = versions.contents(url)
-            if not infos:
+            folder = versions.folder(url, path)
+            if folder is None:
                 raise not_found(url)
+            infos = folder.infos
             placement.folder(url, infos, path)
         self.session.traffic.adds_read(url.bucket, infos, copied=not path.is_symlink())
 
-    def publish(self, url: S3Url, path: Path, inputs: Iterable[tuple[S3Url, Path]]) -> None:
-        """Publish an output, unless an input was replaced while the job read it.
+    def publish(self, job: JobOutputs, url: S3Url) -> None:
+        """Publish an output together with all other outputs of its job.
+
+        Snakemake asks for one output after the other, or for all at once.  The first
+        question publishes all of them; the others get the same result or error.
 
         Parameters
         ----------
+        job : JobOutputs
+            What the job has written and read.
         url : S3Url
-            The object or folder to be.
-        path : Path
-            The file or directory that the job has written.
-        inputs : iterable of (S3Url, Path)
-            The inputs of the job and their local paths.
+            The output that Snakemake asks for.
 
         Raises
         ------
         QueryError
             If the output is a whole bucket.
         ObjectChanged
-            If an input was replaced.
+            If an input was replaced while the job read it.
         S3FuseError
-            If the upload failed; the old object, if any, is then unharmed.
+            If the outputs could not be published; see `Publisher.publish`.
         """
         if not url.key:
             raise QueryError(
                 f"{url} is a whole bucket and cannot be an output; name an object or a folder."
             )
-        self.versions.refuse_if_inputs_changed(url, inputs)
-        infos = self.session.publisher.publish(
-            path, url, may_be_there=self.workflow.leaves_jobs_to_a_step
+        with self._lock:
+            commit = self._commits.pop(url, None)
+            is_first = commit is None
+            if commit is None:
+                commit = Future()
+                # A job that is tried again publishes again, so each may ask once.
+                self._commits |= dict.fromkeys(job.outputs.keys() - {url}, commit)
+        if is_first:
+            try:
+                self._publish_all(job)
+            except BaseException as error:
+                commit.set_exception(error)
+            else:
+                commit.set_result(None)
+        commit.result()
+
+    def _publish_all(self, job: JobOutputs) -> None:
+        versions = self.versions
+        versions.refuse_if_inputs_changed(next(iter(job.outputs)), job.inputs)
+        outputs = [
+            Output(path, url, versions.expected(_target(url, path)))
+            for url, path in job.outputs.items()
+        ]
+        published = self.session.publisher.publish(
+            outputs,
+            may_be_there=self.workflow.leaves_jobs_to_a_step,
+            left=versions.records(job.outputs.keys()),
         )
-        self.versions.published(url, infos)
+        for url, infos in published.items():
+            versions.published(url, infos)
 
     def remove(self, url: S3Url, path: Path) -> None:
         """Delete an object or folder, or leave it until the job that replaces it has succeeded.
 
         Snakemake removes existing output before the job that writes it anew.
         An upload replaces an object in one step, so the old one may stay until
-        then, and is still there when the job fails.
+        then, and is still there when the job fails.  Nothing is deleted but the
+        version that this run knows.
         """
         if self._is_about_to_be_replaced(url, path):
             self.versions.supersede(url)
-            return
-        is_object = self.versions.current(url, path) is not None
-        self.versions.removed(url)
-        self.session.store.remove(url if is_object else url.child(""))
+        elif info := self.versions.current(url, path):
+            self.session.publisher.delete(url, [info])
+            self.versions.removed(url)
+        elif folder := self.versions.folder(url, path):
+            target = manifest_url(url)
+            manifest = self.versions.expected(target)
+            self.session.publisher.delete(url, [*([manifest] if manifest else []), *folder.infos])
+            self.versions.removed(target)
 
     def _is_about_to_be_replaced(self, url: S3Url, path: Path) -> bool:
         """Tell the removal before a job from one that is meant."""
@@ -160,3 +216,8 @@ class Run:
             self.session.close()
         finally:
             self._collector.close()
+
+
+def _target(url: S3Url, path: Path) -> S3Url:
+    """Return the object by which an output is known: of a folder, its manifest."""
+    return manifest_url(url) if path.is_dir() else url

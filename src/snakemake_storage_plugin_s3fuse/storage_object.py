@@ -16,9 +16,10 @@ from snakemake_interface_storage_plugins.storage_object import (
 
 from s3fuse.errors import QueryError
 from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.translate import not_found
 from s3fuse.urls import SCHEME, S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
-from snakemake_storage_plugin_s3fuse.run import Run
+from snakemake_storage_plugin_s3fuse.run import JobOutputs, Run
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             return True
         # Only a folder is left, which may be named without its slash.
         is_object = not self.url.is_folder and self.run.workflow.is_file_output(self.local_path())
-        return not is_object and self.run.versions.has_contents(self.url)
+        return not is_object and self.run.versions.has_contents(self.url, self.local_path())
 
     def mtime(self) -> float:
         """Return when it was last published; of a folder, when the latest object in it was."""
@@ -106,7 +107,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             return BUCKET_MTIME
         if info := self.version:
             return info.mtime
-        return max(info.mtime for info in self.run.versions.contents(self.url))
+        folder = self.run.versions.folder(self.url, self.local_path())
+        if folder is None:
+            raise not_found(self.url)
+        return folder.mtime
 
     def size(self) -> int:
         """Return bytes; 0 for folders and buckets, as Snakemake has it."""
@@ -123,8 +127,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         if not self.url.key:
             return 0
         info = self.version
-        infos = [info] if info else self.run.versions.contents(self.url)
-        size = sum(each.size for each in infos)
+        folder = None if info else self.run.versions.folder(self.url, self.local_path())
+        size = info.size if info else sum(each.size for each in folder.infos) if folder else 0
         return 0 if self.run.session.placement.is_mounted(size) else size
 
     def list_candidate_matches(self) -> Iterable[str]:
@@ -150,13 +154,19 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     def store_object(self) -> None:
         """Publish what is at the local path, verified."""
-        path = self.local_path()
+        path, workflow = self.local_path(), self.run.workflow
+        ours = [file for file in workflow.stored_with(path) if self._is_ours(file)]
+        outputs = {file.storage_object.url: Path(file) for file in ours} or {self.url: path}
         inputs = [
             (file.storage_object.url, Path(file))
-            for file in self.run.workflow.inputs_beside(path)
-            if file.is_storage and file.storage_object.provider is self.provider
+            for file in workflow.inputs_beside(path)
+            if self._is_ours(file)
         ]
-        self.run.publish(self.url, path, inputs)
+        self.run.publish(JobOutputs(outputs, inputs), self.url)
+
+    def _is_ours(self, file: Any) -> bool:
+        """Tell whether a file of a job is a storage object of the same provider."""
+        return file.is_storage and file.storage_object.provider is self.provider
 
     def remove(self) -> None:
         """Delete it, or leave it until the job that replaces it has succeeded."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import enum
+import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from s3fuse.errors import ObjectChanged
+from s3fuse.errors import ObjectChanged, PublishError
+from s3fuse.publish.commit import CommitRecord, records
+from s3fuse.publish.manifest import Manifest, manifest_url
 from s3fuse.s3.listings import Listings
-from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
+
+log = logging.getLogger("s3fuse")
 
 
 class Source(enum.Enum):
@@ -30,6 +36,22 @@ class Source(enum.Enum):
     FIRST_LOOK = enum.auto()
     #: Another process may have published the object at any moment.
     STORE = enum.auto()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is there.
+
+    Attributes
+    ----------
+    infos : list of ObjectInfo
+        Its objects.
+    mtime : float
+        When it was published: the time of its manifest, or of its latest object.
+    """
+
+    infos: list[ObjectInfo]
+    mtime: float
 
 
 class Versions:
@@ -52,6 +74,11 @@ class Versions:
         self._linked: dict[S3Url, ObjectInfo] = {}
         self._superseded: set[S3Url] = set()
         self._created: set[S3Url] = set()
+        # The first answer about an object that is in no listing.
+        self._answers: dict[S3Url, ObjectInfo | None] = {}
+        self._records: dict[str, CommitRecord] = {}
+        self._told: set[S3Url] = set()
+        self._manifests: dict[tuple[S3Url, str], Manifest] = {}
 
     # What is asked.
 
@@ -76,13 +103,13 @@ class Versions:
             case Source.RUN:
                 return self._current[url]
             case Source.PLAN:
-                return self._listings.object(url)
+                return None if self._is_cut(url, path) else self._listings.object(url)
             case Source.LISTING:
                 return self._listings.remembered(url)
             case Source.FIRST_LOOK:
-                return self._listings.look(url)
+                return self._answered(url, self._listings.look(url))
             case Source.STORE:
-                return self._store.head(url)
+                return self._answered(url, self._store.head(url))
 
     def answers_at_once(self, url: S3Url, path: Path) -> bool:
         """Tell whether `current` knows an object without a request."""
@@ -96,20 +123,68 @@ class Versions:
             case _:
                 return False
 
-    def contents(self, url: S3Url) -> list[ObjectInfo]:
-        """Return the objects below a folder, at any depth."""
+    def folder(self, url: S3Url, path: Path) -> Folder | None:
+        """Return the objects of a folder; None if it is not there.
+
+        A folder that a rule writes is there if its manifest is, and if the listing
+        agrees with it.  A folder that others wrote needs no manifest.
+
+        Raises
+        ------
+        PublishError
+            If no rule writes the folder, and its manifest disagrees with the listing.
+        """
         folder = url.child("")
         if self._workflow.is_planning:
             listing = self._listings.tree(folder)
         else:
             listing = self._store.list(folder, recursive=True)
-        return list(listing.objects.values())
+        is_output = self._workflow.is_output(path)
+        info = listing.internal.get(manifest_url(folder).key)
+        if info is None:
+            infos = [] if is_output else list(listing.objects.values())
+            if is_output and listing.objects:
+                self._tell_without_manifest(url)
+            return Folder(infos, max(each.mtime for each in infos)) if infos else None
+        found = self._manifest(folder, info).selected(folder, listing)
+        if found is None or self._is_mixed(folder, listing):
+            if is_output:
+                return None
+            raise PublishError(
+                f"{url} is incomplete: objects that its manifest lists are missing or were "
+                "replaced; run the workflow that writes it again."
+            )
+        return Folder(found, info.mtime)
 
-    def has_contents(self, url: S3Url) -> bool:
-        """Tell whether there is an object below a folder."""
-        if self._workflow.is_planning:
-            return self._listings.is_folder(url)
-        return self._store.has_objects(url.child(""))
+    def has_contents(self, url: S3Url, path: Path) -> bool:
+        """Tell whether a folder is there."""
+        # Most objects that are asked for are no folders, which their own listing tells.
+        if self._workflow.is_planning and not self._listings.is_folder(url):
+            return False
+        if self._workflow.is_output(path):
+            return self.folder(url, path) is not None
+        return self._workflow.is_planning or self._store.has_objects(url.child(""))
+
+    def expected(self, url: S3Url) -> ObjectInfo | None:
+        """Return the version of an object that this run may replace; None if there is none."""
+        with self._lock:
+            if url in self._current:
+                return self._current[url]
+        planned = self._listings.planned(url)
+        if planned is not None:
+            return planned.info
+        if url in self._answers:
+            return self._answers[url]
+        return self._answered(url, self._store.head(url))
+
+    def records(self, urls: Collection[S3Url]) -> list[CommitRecord]:
+        """Return the records of publications that were cut, of any of some outputs."""
+        with self._lock:
+            return [
+                record
+                for record in self._records.values()
+                if any(url == each or each.is_below(url) for url in urls for each in record.urls)
+            ]
 
     def planned(self, url: S3Url) -> ObjectInfo | None:
         """Return the version that Snakemake planned with; None where it did not ask."""
@@ -140,15 +215,22 @@ class Versions:
             self._superseded.add(url)
 
     def published(self, url: S3Url, infos: list[ObjectInfo]) -> None:
-        """Note that an object or folder was published, and what it holds now."""
+        """Note that an object or folder was published, and what it holds now.
+
+        Parameters
+        ----------
+        url : S3Url
+            The object or folder.
+        infos : list of ObjectInfo
+            The object; or those of the folder, its manifest last.
+        """
         with self._lock:
             seen = (url, url.child(""))
             replaces = url in self._superseded or any(map(self._listings.has_seen, seen))
             self._superseded.discard(url)
             if not replaces:
                 self._created.add(url)
-            if [info.key for info in infos] == [url.key]:
-                self._current[url] = infos[0]
+            self._current[S3Url(url.bucket, infos[-1].key)] = infos[-1]
 
     def removed(self, url: S3Url) -> None:
         """Note that an object or folder was removed."""
@@ -222,6 +304,65 @@ class Versions:
                 is_linked = seen and int(seen.mtime) == int(link.lstat().st_mtime)
                 versions[url] = seen if is_linked else None
         return versions
+
+    def _answered(self, url: S3Url, info: ObjectInfo | None) -> ObjectInfo | None:
+        """Keep the first answer of the store about an object."""
+        with self._lock:
+            self._answers.setdefault(url, info)
+        return info
+
+    def _is_cut(self, url: S3Url, path: Path) -> bool:
+        """Tell whether an output belongs to a publication that was cut, and must be made again.
+
+        Raises
+        ------
+        PublishError
+            If it does, and no rule of this workflow makes it.
+        """
+        listing = self._listings.listing(url.parent)
+        if listing is None or not listing.internal or not self._is_mixed(url, listing):
+            return False
+        if self._workflow.is_output(path):
+            return True
+        raise PublishError(
+            f"{url} belongs to a publication that was cut, so it may not fit its siblings; run "
+            "the workflow that writes it again."
+        )
+
+    def _is_mixed(self, url: S3Url, listing: Listing) -> bool:
+        """Look for commit records in a listing, of which one says that an object is mixed."""
+        self._read_records(url.bucket, listing)
+        return any(record.is_mixed(self._etag) for record in self.records([url]))
+
+    def _read_records(self, bucket: str, listing: Listing) -> None:
+        """Read the commit records of a listing that were not read before."""
+        internal = listing.internal.values()
+        unread = [info for info in internal if info.key.rpartition("/")[2] not in self._records]
+        found = records(self._store, bucket, unread)
+        with self._lock:
+            self._records.update({record.name: record for record in found})
+
+    def _etag(self, url: S3Url) -> str | None:
+        info = self._listings.object(url)
+        return info.etag if info else None
+
+    def _manifest(self, folder: S3Url, info: ObjectInfo) -> Manifest:
+        """Read a version of a manifest, once."""
+        key = (folder, info.etag)
+        if key not in self._manifests:
+            url = manifest_url(folder)
+            self._manifests[key] = Manifest.parse(self._store.get(url, info), url)
+        return self._manifests[key]
+
+    def _tell_without_manifest(self, url: S3Url) -> None:
+        with self._lock:
+            is_told = url in self._told
+            self._told.add(url)
+        if not is_told:
+            log.warning(
+                f"{url} has objects and no manifest, so nobody knows whether it is complete, and "
+                f"it is made again. If it is, run: s3fuse adopt {url.child('')}"
+            )
 
     def _source(self, url: S3Url, path: Path) -> Source:
         """Decide where the answer about an object comes from."""

@@ -7,6 +7,7 @@ rule knows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -32,12 +33,24 @@ def provider_of(storage: Any) -> Any:
     return storage(PROBE).flags["storage_object"].provider
 
 
+def _stored(job: Any) -> list[Any]:
+    """Return the outputs of a job that Snakemake stores when it has succeeded."""
+    files = [*job.output, *([job.benchmark] if job.benchmark else [])]
+    return [
+        file
+        for file in files
+        if file.is_storage
+        and not file.should_not_be_retrieved_from_storage
+        and not {"pipe", "service", "nodelocal"} & file.flags.keys()
+    ]
+
+
 class WorkflowState:
     """The running workflow, as far as it is known yet."""
 
     def __init__(self) -> None:
         self.workflow: Any = None
-        self._inputs_by_output: dict[str, set[Any]] = {}
+        self._jobs_by_output: dict[str, Any] = {}
         self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
         # The rules stay the same once the Snakefile is parsed.
         self._matching = lru_cache(MOST_REMEMBERED)(self._find_outputs)
@@ -132,20 +145,34 @@ class WorkflowState:
         matching = self._outputs_like(path)
         return bool(matching) and not any("directory" in output.flags for output in matching)
 
+    def stored_with(self, path: Path) -> list[Any]:
+        """Return the outputs that Snakemake stores with this one: those of the same job.
+
+        Logs are stored on their own, also when the job has failed.
+        """
+        job = self._look_up(self._jobs_by_output, path)
+        if job is None or path not in map(Path, files := _stored(job)):
+            return []
+        if self.is_remote:
+            unneeded = self.workflow.storage_settings.unneeded_temp_files
+            return [f for f in files if f not in unneeded and os.path.lexists(f)]
+        return files
+
     def inputs_beside(self, path: Path) -> set[Any]:
         """The inputs of the job that writes this path."""
-        return self._look_up(self._inputs_by_output, path)
+        job = self._look_up(self._jobs_by_output, path)
+        return set(job.input) if job is not None else set()
 
-    def _look_up(self, found: dict[str, set[T]], path: Path) -> set[T]:
+    def _look_up(self, found: dict[str, T], path: Path) -> T | None:
         # Jobs come and go with checkpoints, so look again for what is new.
         if str(path) not in found and self.workflow is not None and not self.is_parsing:
             for job in self.workflow.dag.jobs:
-                for output in job.output:
-                    self._inputs_by_output[str(output)] = set(job.input)
+                for output in _stored(job):
+                    self._jobs_by_output[str(output)] = job
                 for file in job.input:
                     patterns = self._patterns_by_input.setdefault(str(file), set())
                     patterns.add(file.flags.get(ACCESS_PATTERN))
-        return found.get(str(path), set())
+        return found.get(str(path))
 
     def _outputs_like(self, path: Path, *, of_this_process: bool = False) -> list[Any]:
         if self.workflow is None:

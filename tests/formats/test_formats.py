@@ -234,7 +234,7 @@ def split(page: str) -> tuple[list[str], list[float]]:
 def test_cubes_that_are_saved_come_back_from_the_bucket(
     extension: str, places: Places, make_bucket: MakeBucket, tmp_path: Path
 ) -> None:
-    from s3fuse.publish.upload import publish
+    from publishing import publish
 
     bucket = make_bucket()
     cube = iris.load_cube(SAMPLES / "pre-industrial.pp")

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import mounted, output_of, snakemake
 from fault_proxy import Proxy, Request, proxied
-from s3fuse.publish.upload import publish
+from publishing import publish
 from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url

@@ -15,11 +15,11 @@ import pytest
 
 from conftest import Bucket
 from fault_proxy import Faults, Proxy, proxied
+from publishing import publish
 from s3fuse.embedded_server import Server
 from s3fuse.errors import CredentialsError, PublishError, S3FuseError
 from s3fuse.inputs.download import download
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import publish
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
 
@@ -143,9 +143,10 @@ import sys
 from pathlib import Path
 from s3fuse import Connection, S3Url, Store
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import publish
+from s3fuse.publish.publisher import publish_file
 path, root, bucket, *connection = sys.argv[1:]
-publish(Store(Connection(*connection)), Path(path), S3Url(bucket, "x"), Journal(Path(root)))
+store, url = Store(Connection(*connection)), S3Url(bucket, "x")
+publish_file(store, Journal(Path(root)), Path(path), url, store.head(url))
 """
     journal = Journal(tmp_path / "run")
 

@@ -16,11 +16,11 @@ import pytest
 
 from conftest import ROOT, mounted, output_of, snakemake
 from fault_proxy import Faults, proxied
+from publishing import publish
 from s3fuse.errors import AccessDenied, S3FuseError
 from s3fuse.inputs.download import download
 from s3fuse.interactive import mounted as bucket_mounted
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import publish
 from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store

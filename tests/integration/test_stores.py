@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from conftest import mounted, output_of, snakemake
+from publishing import publish, publish_folder
 from s3fuse.errors import BucketNotFound, PublishError, S3FuseError
 from s3fuse.inputs.download import download
 from s3fuse.mount.mounts import Mounts
-from s3fuse.publish.upload import publish, publish_folder
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url

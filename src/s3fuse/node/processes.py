@@ -132,9 +132,14 @@ def terminate_children(*, spare: str) -> None:
                 process.terminate()
 
 
+def this_process() -> dict[str, Any]:
+    """Describe this process and its node, for a note that others read."""
+    return {"node": asdict(Node.here()), "process": asdict(Process.of(os.getpid()))}
+
+
 def write_note(path: Path, /, **content: Any) -> None:
     """Note, in one step, what this process is doing on this node."""
-    content |= {"node": asdict(Node.here()), "process": asdict(Process.of(os.getpid()))}
+    content |= this_process()
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(content))
     temporary.replace(path)

@@ -1,19 +1,86 @@
-"""The uploads of a run."""
+"""The outputs of a job: all of them become visible, or none."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from s3fuse.errors import PublishError, S3FuseError
+from s3fuse.publish.commit import Change, CommitRecord
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import publish, publish_folder
-from s3fuse.s3.objects import ObjectInfo
+from s3fuse.publish.local import files_below
+from s3fuse.publish.manifest import Manifest, manifest_url
+from s3fuse.publish.upload import Upload
+from s3fuse.s3.etags import holds
+from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
 from s3fuse.traffic import Traffic
 from s3fuse.urls import S3Url
 
+log = logging.getLogger("s3fuse")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or directory that a job has written.
+
+    Attributes
+    ----------
+    path : Path
+        The file or directory.
+    url : S3Url
+        The object or folder to be.
+    replaces : ObjectInfo, optional
+        The version that was there when the run was planned: the object, or the
+        manifest of the folder.
+    """
+
+    path: Path
+    url: S3Url
+    replaces: ObjectInfo | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether this becomes a folder."""
+        return self.path.is_dir()
+
+
+@dataclass
+class _Folder:
+    """A folder on its way: its objects first, then the manifest.
+
+    Attributes
+    ----------
+    output : Output
+        The directory.
+    uploads : list of Upload
+        Its files.
+    before : Listing
+        What was below the folder.
+    obsolete : dict of str to ObjectInfo
+        Objects of the old manifest that the directory does not have, by key.
+    is_complete : bool
+        Whether the folder was there before, and must stay until all is sent.
+    """
+
+    output: Output
+    uploads: list[Upload]
+    before: Listing
+    obsolete: dict[str, ObjectInfo]
+    is_complete: bool
+
 
 class Publisher:
-    """Uploads the outputs of a run, verified, and counts them.
+    """Publishes the outputs of a run, verified, and counts them.
 
     Parameters
     ----------
@@ -28,35 +95,305 @@ class Publisher:
     def __init__(self, store: Store, journal: Journal, traffic: Traffic) -> None:
         self._store, self._journal, self._traffic = store, journal, traffic
 
-    def publish(self, path: Path, url: S3Url, *, may_be_there: bool = False) -> list[ObjectInfo]:
-        """Publish a file as an object, or a directory as a folder.
+    def publish(
+        self,
+        outputs: Sequence[Output],
+        *,
+        may_be_there: bool = False,
+        left: Collection[CommitRecord] = (),
+    ) -> dict[S3Url, list[ObjectInfo]]:
+        """Publish all outputs of a job together.
+
+        Everything is sent before anything becomes visible.  Then the objects become
+        visible one after the other, which S3 cannot do in one step; a run that is
+        killed in between leaves a commit record, by which the next run knows.
 
         Parameters
         ----------
-        path : Path
-            A file or a directory.
-        url : S3Url
-            The object or folder to be.
+        outputs : sequence of Output
+            The outputs.
         may_be_there : bool
             Another process may have published, and counted, the same just now.
+        left : collection of CommitRecord
+            Records of publications that were cut, of the same outputs.
 
         Returns
         -------
-        list of ObjectInfo
-            What the store says of each object; of a file, one.
+        dict of S3Url to list of ObjectInfo
+            What the store has of each output; of a folder its objects, the manifest last.
 
         Raises
         ------
         PublishError
-            If the store holds something else than was sent.
+            If somebody else has replaced an output, or the store holds something else
+            than was sent.
         S3FuseError
-            If an upload failed; the old object, if any, is then unharmed.
+            If an upload failed.  What was there before is then unharmed, unless the
+            message says that it has begun to change.
         """
-        store, journal = self._store, self._journal
-        if path.is_dir():
-            infos = publish_folder(store, path, url, journal, may_be_there=may_be_there)
+        for bucket in {output.url.bucket for output in outputs}:
+            self._store.check(bucket)
+        if may_be_there and (there := self._all_there(outputs)):
+            return there
+        files = [
+            Upload(self._store, self._journal, each.path, each.url, each.replaces)
+            for each in outputs
+            if not each.is_folder
+        ]
+        folders = [self._folder(each, left) for each in outputs if each.is_folder]
+        if len(files) == 1 and not folders:
+            published = {files[0].url: [_publish_one(self._store, files[0])]}
         else:
-            infos = [publish(store, path, url, journal, may_be_there=may_be_there)]
+            published = self._commit(files, folders)
+        for record in left:
+            if record.urls <= _objects_of(published, folders):
+                record.remove(self._store)
         if not may_be_there:
-            self._traffic.adds_published(info.size for info in infos)
-        return infos
+            self._traffic.adds_published(i.size for infos in published.values() for i in infos)
+        return published
+
+    def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
+        """Delete versions of objects; what somebody else has replaced stays.
+
+        Parameters
+        ----------
+        url : S3Url
+            The object or folder that they belong to.
+        infos : iterable of ObjectInfo
+            The versions.
+        """
+        for info in infos:
+            each = S3Url(url.bucket, info.key)
+            now = self._store.head(each)
+            if now is None:
+                continue
+            if now.etag != info.etag:
+                log.warning(f"{each} was replaced by somebody else, so it was not deleted.")
+                continue
+            self._store.call("delete_object", each, "delete", Key=each.key)
+
+    def _commit(self, files: list[Upload], folders: list[_Folder]) -> dict[S3Url, list[ObjectInfo]]:
+        """Send everything, then make it visible, then verify it."""
+        record = CommitRecord(tuple(_changes(files, folders)))
+        replacing = [u for folder in folders if folder.is_complete for u in folder.uploads]
+        new = [u for folder in folders if not folder.is_complete for u in folder.uploads]
+        record.write(self._store)
+        try:
+            # A folder without a manifest is not there, so its objects need not be hidden.
+            _all(lambda upload: upload.stage(invisibly=True), [*files, *replacing])
+            _all(lambda upload: upload.stage(invisibly=False), new)
+            _all(Upload.complete, new)
+        except BaseException:
+            self._withdraw(record, [*files, *replacing], new)
+            raise
+        published: dict[S3Url, list[ObjectInfo]] = {}
+        completed = 0
+        try:
+            for upload in [*files, *replacing]:
+                upload.complete()
+                completed += 1
+            for upload in files:
+                published[upload.url] = [upload.verify(self._store.head(upload.url))]
+            for folder in folders:
+                published[folder.output.url] = self._finish(folder)
+        except BaseException as error:
+            if completed == 0:
+                self._withdraw(record, [*files, *replacing], new)
+                raise
+            for upload in [*files, *replacing]:
+                upload.abort()
+            if isinstance(error, S3FuseError):
+                raise PublishError(
+                    f"{error} Some outputs of the same job have been replaced before; the next "
+                    "run makes all of them again."
+                ) from error
+            raise
+        record.remove(self._store)
+        return published
+
+    def _withdraw(self, record: CommitRecord, staged: list[Upload], new: list[Upload]) -> None:
+        """Undo a commit of which nothing was visible yet; the record stays where that fails."""
+        with contextlib.suppress(S3FuseError):
+            _all(Upload.abort, staged)
+            for upload in new:
+                upload.abort()
+                now = self._store.head(upload.url)
+                # Only what this process has just put there.
+                if now and now.etag != upload.old_etag and upload.is_in(now):
+                    self._store.call("delete_object", upload.url, "delete", Key=upload.url.key)
+            record.remove(self._store)
+
+    def _folder(self, output: Output, left: Collection[CommitRecord]) -> _Folder:
+        """Look at a directory, and at the folder that it becomes.
+
+        Raises
+        ------
+        PublishError
+            If somebody else has published the folder since the run was planned.
+        """
+        folder = output.url.child("")
+        files = files_below(output.path, output.url)
+        before = self._store.list(folder, recursive=True)
+        old = before.internal.get(manifest_url(folder).key)
+        if (old and old.etag) != (output.replaces and output.replaces.etag):
+            raise PublishError(
+                f"{output.url} was replaced since this run was planned, so it was not "
+                "published; start the run again."
+            )
+        manifest = self.manifest(folder, old) if old else Manifest({})
+        known = {folder.key + key: entry.etag for key, entry in manifest.entries.items()}
+        for record in left:
+            # What a publication that was cut has put there is nobody else's.
+            for change in record.changes:
+                now = before.objects.get(change.url.key)
+                if now and change.url.bucket == folder.bucket and now.etag in change.new:
+                    known[change.url.key] = now.etag
+        keys = {url.key for url in files}
+        return _Folder(
+            output,
+            [
+                Upload(self._store, self._journal, file, url, before.objects.get(url.key))
+                for url, file in files.items()
+            ],
+            before,
+            {
+                key: info
+                for key, info in before.objects.items()
+                if key not in keys and known.get(key) == info.etag
+            },
+            is_complete=old is not None and manifest.selected(folder, before) is not None,
+        )
+
+    def manifest(self, folder: S3Url, info: ObjectInfo) -> Manifest:
+        """Read the manifest of a folder.
+
+        Raises
+        ------
+        PublishError
+            If it cannot be read.
+        """
+        url = manifest_url(folder)
+        return Manifest.parse(self._store.get(url, info), url)
+
+    def _finish(self, folder: _Folder) -> list[ObjectInfo]:
+        """Verify the objects of a folder, delete those of the old one, and write the manifest."""
+        url = folder.output.url.child("")
+        now = self._store.list(url, recursive=True)
+        infos = [upload.verify(now.objects.get(upload.url.key)) for upload in folder.uploads]
+        for key, info in folder.obsolete.items():
+            if (there := now.objects.get(key)) and there.etag == info.etag:
+                self._store.call("delete_object", S3Url(url.bucket, key), "delete", Key=key)
+        return [*infos, self.write_manifest(url, infos, folder.output.replaces)]
+
+    def write_manifest(
+        self, folder: S3Url, infos: Iterable[ObjectInfo], replaces: ObjectInfo | None
+    ) -> ObjectInfo:
+        """Write the manifest of a folder, if it is still the one that was planned with.
+
+        Parameters
+        ----------
+        folder : S3Url
+            The folder.
+        infos : iterable of ObjectInfo
+            Its objects.
+        replaces : ObjectInfo, optional
+            The manifest that was there when the run was planned.
+
+        Raises
+        ------
+        PublishError
+            If somebody else has replaced the manifest.
+        """
+        url = manifest_url(folder)
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            file.write(Manifest.of(folder, infos).to_json())
+            file.flush()
+            upload = Upload(self._store, self._journal, Path(file.name), url, replaces)
+            return _publish_one(self._store, upload)
+
+    def _all_there(self, outputs: Sequence[Output]) -> dict[S3Url, list[ObjectInfo]] | None:
+        """Look whether another process has published the same; None if not all of it."""
+        found: dict[S3Url, list[ObjectInfo]] = {}
+        for output in outputs:
+            infos = self._folder_there(output) if output.is_folder else self._file_there(output)
+            if not infos:
+                return None
+            found[output.url] = infos
+        return found
+
+    def _file_there(self, output: Output) -> list[ObjectInfo]:
+        info = self._store.head(output.url)
+        return [info] if info and holds(info, output.path) else []
+
+    def _folder_there(self, output: Output) -> list[ObjectInfo]:
+        folder = output.url.child("")
+        now = self._store.list(folder, recursive=True)
+        info = now.internal.get(manifest_url(folder).key)
+        infos = self.manifest(folder, info).selected(folder, now) if info else None
+        files = {url.key: file for url, file in files_below(output.path, output.url).items()}
+        if info is None or infos is None or {each.key for each in infos} != files.keys():
+            return []
+        return [*infos, info] if all(holds(each, files[each.key]) for each in infos) else []
+
+
+def publish_file(
+    store: Store, journal: Journal, path: Path, url: S3Url, replaces: ObjectInfo | None
+) -> ObjectInfo:
+    """Publish a single file; see `Publisher.publish`.
+
+    Parameters
+    ----------
+    store : Store
+        Where to.
+    journal : Journal
+        Where an upload in parts is noted while it lasts.
+    path : Path
+        The file.
+    url : S3Url
+        The object to be.
+    replaces : ObjectInfo, optional
+        The version that it may replace; None if there must be none.
+    """
+    store.check(url.bucket)
+    return _publish_one(store, Upload(store, journal, path, url, replaces))
+
+
+def _publish_one(store: Store, upload: Upload) -> ObjectInfo:
+    """Publish a single object, which S3 replaces in one step."""
+    try:
+        upload.stage(invisibly=False)
+        upload.complete()
+    except BaseException:
+        upload.abort()
+        raise
+    return upload.verify(store.head(upload.url))
+
+
+def _changes(files: Iterable[Upload], folders: Iterable[_Folder]) -> Iterable[Change]:
+    """List what a commit changes."""
+    uploads = [*files, *(upload for folder in folders for upload in folder.uploads)]
+    for upload in uploads:
+        yield Change(upload.url, upload.old_etag, upload.etags)
+    for folder in folders:
+        for key, info in folder.obsolete.items():
+            yield Change(S3Url(folder.output.url.bucket, key), info.etag, (None,))
+
+
+def _objects_of(published: dict[S3Url, list[ObjectInfo]], folders: Iterable[_Folder]) -> set[S3Url]:
+    """Return the objects that a commit has dealt with."""
+    found = {S3Url(url.bucket, info.key) for url, infos in published.items() for info in infos}
+    return found | {S3Url(f.output.url.bucket, key) for f in folders for key in f.obsolete}
+
+
+def _all(work: Callable[[Upload], T], uploads: Sequence[Upload]) -> None:
+    """Do the same for many uploads, several at a time; the first failure ends it."""
+    if not uploads:
+        return
+    with ThreadPoolExecutor(min(len(uploads), CONCURRENCY)) as pool:
+        done = [pool.submit(work, upload) for upload in uploads]
+        try:
+            for each in done:
+                each.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

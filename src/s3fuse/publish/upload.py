@@ -1,174 +1,226 @@
-"""Copying between bucket and node-local disk: whole, verified, or not at all."""
+"""One object on its way to the store: sent first, made visible later, and compared."""
 
 from __future__ import annotations
 
 import logging
 import mimetypes
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from s3fuse.errors import PublishError, S3FuseError
-from s3fuse.publish.journal import Journal
-from s3fuse.s3.etags import content_md5, holds, matches, part_size_of
+from s3fuse.errors import ObjectNotFound, PublishError, S3FuseError
+from s3fuse.publish.journal import Journal, Note
+from s3fuse.s3.etags import content_md5, etags_of, matches, part_size_of
 from s3fuse.s3.objects import ObjectInfo
-from s3fuse.s3.parts import CONCURRENCY, PART_SIZE, part_by_part
+from s3fuse.s3.parts import PART_SIZE, part_by_part
 from s3fuse.s3.store import Store
+from s3fuse.s3.translate import store_code
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")
 
+#: Answers that tell that the object is not what the condition says.
+LOST = ("412", "PreconditionFailed", "404", "NoSuchKey", "NotFound", "NoSuchUpload")
+#: Answers that ask for the upload to be sent again.
+CONFLICT = ("409", "ConditionalRequestConflict", "OperationAborted")
+#: How often one object is tried to be made visible.
+ATTEMPTS = 6
 
-#: Snakemake's own time stamp in a directory, which is no part of the result.
-TIMESTAMP_FILE = ".snakemake_timestamp"
 
+class Upload:
+    """A file that becomes an object.
 
-def publish(
-    store: Store,
-    path: Path,
-    url: S3Url,
-    journal: Journal | None = None,
-    *,
-    may_be_there: bool = False,
-) -> ObjectInfo:
-    """Upload a file as one object, and prove by another request that it is there.
-
-    S3 replaces an object in one step when its upload completes, so a reader
-    sees the old object or the new one, never a part.
+    `stage` sends the file; as long as it is not completed, the store shows what was
+    there before.  `complete` makes it visible in one step, if the object is still
+    the one that the run was planned with.
 
     Parameters
     ----------
     store : Store
         Where to.
+    journal : Journal
+        Where an upload in parts is noted while it lasts.
     path : Path
-        A file.
+        The file.
     url : S3Url
         The object to be.
-    journal : Journal, optional
-        Where an upload in parts is noted while it lasts.
-    may_be_there : bool
-        Another process may have published the file just now; then there is nothing to do.
-
-    Returns
-    -------
-    ObjectInfo
-        What the store says of it.
-
-    Raises
-    ------
-    PublishError
-        If the store holds something else than was sent.
-    S3FuseError
-        If the upload failed; the old object, if any, is then unharmed.
+    replaces : ObjectInfo, optional
+        The version that was there when the run was planned.
     """
-    store.check(url.bucket)
-    if may_be_there:
-        there = store.head(url)
-        if there and holds(there, path):
-            return there
-    _upload(store, path, url, journal)
-    info = store.head(url)
-    if info is None:
-        raise PublishError(f"{url} is not in the bucket after its upload; start the run again.")
-    size = path.stat().st_size
-    if info.size != size:
-        raise PublishError(
-            f"{url} has {info.size} bytes after an upload of {size}; start the run again."
-        )
-    if not matches(path, info):
-        raise PublishError(f"{url} differs from what was uploaded; start the run again.")
-    return info
 
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        path: Path,
+        url: S3Url,
+        replaces: ObjectInfo | None,
+    ) -> None:
+        self.path, self.url, self.replaces = path, url, replaces
+        self.size = path.stat().st_size
+        self._store, self._journal = store, journal
+        self._noted = ExitStack()
+        self._note: Note | None = None
+        self._id: str | None = None
+        self._parts: list[dict[str, object]] = []
+        self._answered = ""
 
-def _upload(store: Store, path: Path, url: S3Url, journal: Journal | None) -> None:
-    """Send a file with the MD5 of each body: the store checks it before it replaces anything."""
-    size = path.stat().st_size
-    # Without the lists of this machine, which take a tenth of a second to read.
-    content_type, _ = mimetypes.MimeTypes().guess_type(path.name)
-    options: dict[str, Any] = {"Key": url.key}
-    if content_type:
-        options["ContentType"] = content_type
-    if size < 2 * PART_SIZE:
-        body = path.read_bytes()
-        store.call("put_object", url, "write", Body=body, ContentMD5=content_md5(body), **options)
-        return
-    with journal.noted(store, url) if journal else nullcontext() as note:
-        upload = store.call("create_multipart_upload", url, "write", **options)["UploadId"]
-        if note:
-            note.write(upload)
-        try:
-            _upload_parts(store, path, url, upload)
-        except BaseException:
+    @cached_property
+    def etags(self) -> tuple[str, str]:
+        """What the ETag of the object may be, by the content of the file."""
+        return etags_of(self.path)
+
+    @property
+    def old_etag(self) -> str | None:
+        """The ETag of the version that is replaced; None if there is none."""
+        return self.replaces.etag if self.replaces else None
+
+    def stage(self, *, invisibly: bool) -> None:
+        """Send the file, as far as that can be done before it becomes visible.
+
+        Parameters
+        ----------
+        invisibly : bool
+            Send small files, too, and not only at the end.
+        """
+        if not invisibly and self.size < 2 * PART_SIZE:
+            return
+        self._note = self._noted.enter_context(self._journal.noted(self._store, self.url))
+        answer = self._call("create_multipart_upload", **_content_type(self.path))
+        self._id = answer["UploadId"]
+        self._note.write(self._id)
+        part_size = part_size_of(self.path)
+        count = max(1, -(-self.size // part_size))
+        self._parts = part_by_part(self._send_part, range(1, count + 1))
+
+    def complete(self) -> None:
+        """Make the object visible, if it is still what it was.
+
+        Raises
+        ------
+        PublishError
+            If somebody else has replaced it.
+        S3FuseError
+            If the store refuses it; the old object is then unharmed.
+        """
+        # Conditions with a quoted ETag, as S3 gives it; without quotes, as Ceph 16
+        # understands it; and none, for stores that refuse what is there.
+        forms = [f'"{self.old_etag}"', self.old_etag, None] if self.replaces else ["*", None]
+        for _ in range(ATTEMPTS):
             try:
-                store.call("abort_multipart_upload", url, "write", Key=url.key, UploadId=upload)
+                self._answered = self._make_visible(forms[0])
             except S3FuseError as error:
-                log.warning(f"The parts of the failed upload to {url} are still there: {error}")
-                if note:
-                    note.is_kept = True
-            raise
+                code = store_code(error)
+                now = self._look(error)
+                if now and self.is_in(now):
+                    # The answer to a request before was lost.
+                    break
+                if code in CONFLICT:
+                    self._restage()
+                elif code not in LOST or code == "NoSuchUpload":
+                    raise
+                elif (now.etag if now else None) == self.old_etag and len(forms) > 1:
+                    forms.pop(0)
+                else:
+                    raise PublishError(
+                        f"{self.url} was replaced since this run was planned, so it was not "
+                        "published; start the run again."
+                    ) from error
+            else:
+                break
+        self._id = None
+        self._noted.close()
 
+    def abort(self) -> None:
+        """Drop what was sent and is not visible."""
+        if self._id is not None:
+            try:
+                self._call("abort_multipart_upload", UploadId=self._id)
+            except ObjectNotFound:
+                pass
+            except S3FuseError as error:
+                log.warning(
+                    f"The parts of the failed upload to {self.url} are still there: {error}"
+                )
+                if self._note:
+                    self._note.is_kept = True
+            self._id = None
+        self._noted.close()
 
-def _upload_parts(store: Store, path: Path, url: S3Url, upload: str) -> None:
-    part_size = part_size_of(path)
+    def verify(self, info: ObjectInfo | None) -> ObjectInfo:
+        """Compare what the store has with what was sent.
 
-    def send(number: int) -> dict[str, object]:
-        with path.open("rb") as file:
+        Raises
+        ------
+        PublishError
+            If they differ.
+        """
+        if info is None:
+            raise PublishError(
+                f"{self.url} is not in the bucket after its upload; start the run again."
+            )
+        if info.size != self.size:
+            raise PublishError(
+                f"{self.url} has {info.size} bytes after an upload of {self.size}; "
+                "start the run again."
+            )
+        if not self.is_in(info):
+            raise PublishError(f"{self.url} differs from what was uploaded; start the run again.")
+        return info
+
+    def is_in(self, info: ObjectInfo) -> bool:
+        """Tell whether a version of the object is known to be the file."""
+        if info.size != self.size:
+            return False
+        if info.tells_content:
+            return matches(self.path, info)
+        return not self._answered or info.etag == self._answered
+
+    def _send_part(self, number: int) -> dict[str, object]:
+        part_size = part_size_of(self.path)
+        with self.path.open("rb") as file:
             file.seek((number - 1) * part_size)
             body = file.read(part_size)
-        answer = store.call(
-            *("upload_part", url, "write"),
-            Key=url.key,
-            UploadId=upload,
+        answer = self._call(
+            "upload_part",
+            UploadId=self._id,
             PartNumber=number,
             Body=body,
             ContentMD5=content_md5(body),
         )
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
-    count = -(-path.stat().st_size // part_size)
-    parts = part_by_part(send, range(1, count + 1))
-    try:
-        store.call(
-            *("complete_multipart_upload", url, "write"),
-            Key=url.key,
-            UploadId=upload,
-            MultipartUpload={"Parts": parts},
-        )
-    except S3FuseError:
-        # Its answer may have been lost, and asking again then finds no upload.
-        info = store.head(url)
-        if info is None or info.size != path.stat().st_size or not matches(path, info):
-            raise
+    def _make_visible(self, expected: str | None) -> str:
+        """Send the request that makes the object visible; return the ETag of its answer."""
+        options: dict[str, Any] = {}
+        if expected:
+            options["IfNoneMatch" if expected == "*" else "IfMatch"] = expected
+        if self._id is None:
+            # The store compares the MD5 before it replaces anything.
+            body = self.path.read_bytes()
+            options |= {"Body": body, "ContentMD5": content_md5(body)}
+            answer = self._call("put_object", **options, **_content_type(self.path))
+        else:
+            options |= {"UploadId": self._id, "MultipartUpload": {"Parts": self._parts}}
+            answer = self._call("complete_multipart_upload", **options)
+        return str(answer.get("ETag") or "").strip('"')
+
+    def _restage(self) -> None:
+        if self._id is not None:
+            self.abort()
+            self.stage(invisibly=True)
+
+    def _look(self, error: S3FuseError) -> ObjectInfo | None:
+        with suppress(S3FuseError):
+            return self._store.head(self.url)
+        raise error
+
+    def _call(self, method: str, **options: Any) -> dict[str, Any]:
+        return self._store.call(method, self.url, "write", Key=self.url.key, **options)
 
 
-def publish_folder(
-    store: Store,
-    path: Path,
-    folder: S3Url,
-    journal: Journal | None = None,
-    workers: int = CONCURRENCY,
-    *,
-    may_be_there: bool = False,
-) -> list[ObjectInfo]:
-    """Upload all files below a directory, then drop the objects it no longer has."""
-    files = {
-        folder.child(file.relative_to(path).as_posix()): file
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != TIMESTAMP_FILE
-    }
-    if not files:
-        raise PublishError(
-            f"{path} is empty, and an empty folder cannot be stored as {folder}; "
-            "let the rule write at least one file."
-        )
-    before = store.list(folder.child(""), recursive=True).objects
-    with ThreadPoolExecutor(workers) as pool:
-        uploads = [
-            pool.submit(publish, store, file, url, journal, may_be_there=may_be_there)
-            for url, file in files.items()
-        ]
-        infos = [upload.result() for upload in uploads]
-    for key in before.keys() - {url.key for url in files}:
-        store.remove(S3Url(folder.bucket, key))
-    return infos
+def _content_type(path: Path) -> dict[str, str]:
+    # Without the lists of this machine, which take a tenth of a second to read.
+    content_type, _ = mimetypes.MimeTypes().guess_type(path.name)
+    return {"ContentType": content_type} if content_type else {}

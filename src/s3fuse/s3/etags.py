@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 
 from s3fuse.s3.objects import ObjectInfo
@@ -12,9 +11,33 @@ from s3fuse.s3.parts import MAX_PARTS, PART_SIZE
 
 
 def holds(info: ObjectInfo, path: Path) -> bool:
-    """Whether an object is known to have the content of a file."""
-    can_tell = len(info.etag.partition("-")[0]) == 32 and not info.opaque
-    return can_tell and info.size == path.stat().st_size and matches(path, info)
+    """Tell whether an object is known to have the content of a file."""
+    return info.tells_content and info.size == path.stat().st_size and matches(path, info)
+
+
+def etags_of(path: Path) -> tuple[str, str]:
+    """Return the ETags that an object with the content of a file may have.
+
+    An upload in one piece has the MD5 of the content, one in parts an MD5 of MD5s and
+    their number; some stores give the MD5 of the content to both.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+
+    Returns
+    -------
+    tuple of str
+        The MD5 of the content, and that of an upload in parts of `part_size_of`.
+    """
+    return md5_of(path), etag_of_parts(path)
+
+
+def etag_of_parts(path: Path) -> str:
+    """Return the ETag of an upload of a file in parts of `part_size_of`."""
+    size = part_size_of(path)
+    parts: list[bytes] = []
+    with path.open("rb") as file:
+        while (part := file.read(size)) or not parts:
+            parts.append(hashlib.md5(part, usedforsecurity=False).digest())
+    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def md5_of(path: str | Path) -> str:
@@ -33,24 +56,8 @@ def part_size_of(path: Path) -> int:
     return max(PART_SIZE, -(-path.stat().st_size // MAX_PARTS))
 
 
-def _parts(path: Path) -> Iterator[bytes]:
-    size = part_size_of(path)
-    with path.open("rb") as file:
-        while part := file.read(size):
-            yield hashlib.md5(part, usedforsecurity=False).digest()
-
-
 def matches(path: Path, info: ObjectInfo) -> bool:
-    """Compare content by ETag: an MD5, or for parts an MD5 of MD5s and their number.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-    An ETag of another form says nothing about the content (SSE-KMS, SSE-C).
-    """
-    digest, _, count = info.etag.partition("-")
-    if len(digest) != 32 or info.opaque:
+    """Compare content by ETag; an ETag of another form says nothing about the content."""
+    if not info.tells_content:
         return True
-    if not count:
-        return digest == md5_of(path)
-    parts = list(_parts(path))
-    whole = hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()
-    return int(count) == len(parts) and digest == whole
+    return info.etag == (etag_of_parts(path) if "-" in info.etag else md5_of(path))

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 from s3fuse.errors import AccessDenied
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of an object.
+
+    Attributes
+    ----------
+    info : ObjectInfo, optional
+        Its version; None if there was no object.
+    """
+
+    info: ObjectInfo | None
 
 
 class Listings:
@@ -68,6 +82,23 @@ class Listings:
         listing = self._remembered(url.parent)
         listed = listing.objects.get(url.key) if listing else None
         return listed or self._objects.get(url)
+
+    def planned(self, url: S3Url) -> Answer | None:
+        """Return what is known of an object since it or its folder was asked for; asks nothing.
+
+        Returns
+        -------
+        Answer, optional
+            None if nothing is known.
+        """
+        if info := self.remembered(url):
+            return Answer(info)
+        listing = self._remembered(url.parent)
+        trees = (tree for folder, tree in self._trees.items() if url.is_below(folder))
+        for found in (listing, *trees):
+            if found is not None:
+                return Answer(found.internal.get(url.key) or found.objects.get(url.key))
+        return None
 
     def has_seen(self, url: S3Url) -> bool:
         """Whether an object or folder was in a listing so far; asks nothing."""

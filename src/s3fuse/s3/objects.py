@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+#: How the last part of a key begins that this project keeps for itself.
+INTERNAL = ".s3fuse-"
+
+
+def is_internal(key: str) -> bool:
+    """Tell whether an object is one of this project's own: a manifest, or a commit record."""
+    return key.rpartition("/")[2].startswith(INTERNAL)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class ObjectInfo:
     opaque: bool = False
 
     @property
+    def tells_content(self) -> bool:
+        """Whether the ETag is an MD5 of the content, or an MD5 of those of its parts."""
+        return len(self.etag.partition("-")[0]) == 32 and not self.opaque
+
+    @property
     def md5(self) -> str | None:
         """The MD5 of the content where the ETag is one: after an upload in one piece."""
         return self.etag if len(self.etag) == 32 and not self.opaque else None
@@ -58,10 +71,14 @@ class Listing:
     Attributes
     ----------
     objects : dict of str to ObjectInfo
-        By key.  Placeholders of folders (keys that end with a slash) are left out.
+        By key.  Placeholders of folders (keys that end with a slash) and this
+        project's own objects are left out.
     folders : frozenset of str
         Prefixes, each with its slash; empty in a listing at any depth.
+    internal : dict of str to ObjectInfo
+        This project's own objects, by key: manifests and commit records.
     """
 
     objects: dict[str, ObjectInfo]
     folders: frozenset[str]
+    internal: dict[str, ObjectInfo] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from s3fuse.errors import (
 )
 from s3fuse.s3.client import open_filesystem
 from s3fuse.s3.connection import Connection
-from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.objects import Listing, ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently, retrying_request
 from s3fuse.s3.translate import EXPIRED, code_of, explained
 from s3fuse.urls import S3Url
@@ -139,14 +139,15 @@ class Store:
     def list(self, url: S3Url, *, recursive: bool = False) -> Listing:
         """List a folder or bucket, directly below it or at any depth."""
         objects: dict[str, ObjectInfo] = {}
+        internal: dict[str, ObjectInfo] = {}
         folders: set[str] = set()
         for page in self.pages(url, recursive=recursive):
             for entry in page.get("Contents", ()):
                 if not entry["Key"].endswith("/"):
                     info = ObjectInfo.from_answer(entry["Key"], entry, "Size")
-                    objects[info.key] = info
+                    (internal if is_internal(info.key) else objects)[info.key] = info
             folders.update(prefix["Prefix"] for prefix in page.get("CommonPrefixes", ()))
-        return Listing(objects, frozenset(folders))
+        return Listing(objects, frozenset(folders), internal)
 
     def has_objects(self, url: S3Url) -> bool:
         """Whether anything lies below a folder, by one request."""
@@ -161,6 +162,27 @@ class Store:
             return
         for key in self.list(url, recursive=True).objects:
             self.call("delete_object", url, "delete", Key=key)
+
+    def get(self, url: S3Url, info: ObjectInfo) -> bytes:
+        """Read one version of a small object, whole.
+
+        Raises
+        ------
+        ObjectChanged
+            If it was replaced.
+        S3FuseError
+            If it cannot be read.
+        """
+        content = bytearray(info.size)
+
+        def write(chunk: bytes, position: int) -> None:
+            content[position : position + len(chunk)] = chunk
+
+        try:
+            self.read(url, info, 0, info.size, write)
+        except Exception as error:
+            raise explained(error, url, "read", self.connection) from error
+        return bytes(content)
 
     def uploads(self, url: S3Url) -> Sequence[dict[str, Any]]:
         """The uploads in parts that are under way below a folder or bucket, or for an object."""

@@ -28,6 +28,12 @@ def code_of(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
+def store_code(error: S3FuseError) -> str:
+    """Return the code of the answer that an error of this project was made from."""
+    cause = error.__cause__
+    return code_of(cause) if isinstance(cause, Exception) else ""
+
+
 def not_found(url: S3Url) -> ObjectNotFound:
     """The error for an object that should be in its bucket."""
     return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")

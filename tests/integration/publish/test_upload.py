@@ -4,15 +4,17 @@ from pathlib import Path
 import pytest
 
 from conftest import Bucket
+from publishing import publish, publish_folder
 from s3fuse.errors import BucketNotFound, ObjectChanged, PublishError
 from s3fuse.inputs.download import download, download_folder
-from s3fuse.publish import upload
-from s3fuse.publish.upload import publish, publish_folder
+from s3fuse.publish.local import TIMESTAMP_FILE
+from s3fuse.publish.manifest import NAME
+from s3fuse.publish.upload import PART_SIZE, Upload
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000, 2 * upload.PART_SIZE + 1])
+@pytest.mark.parametrize("size", [0, 1, 100_000, 2 * PART_SIZE + 1])
 def test_published_and_copied_back_whole(
     store: Store, bucket: Bucket, tmp_path: Path, size: int
 ) -> None:
@@ -46,13 +48,13 @@ def test_what_is_not_what_was_sent_is_noticed(
 ) -> None:
     path = tmp_path / "x"
     path.write_text("right")
-    send = upload._upload
+    complete = Upload.complete
 
-    def damage(*arguments: object) -> None:
-        send(*arguments)  # type: ignore[arg-type]
+    def damage(upload: Upload) -> None:
+        complete(upload)
         bucket.write("x", "wrong")
 
-    monkeypatch.setattr(upload, "_upload", damage)
+    monkeypatch.setattr(Upload, "complete", damage)
     with pytest.raises(PublishError, match="differs from what was uploaded"):
         publish(store, path, bucket.url.child("x"))
 
@@ -63,11 +65,15 @@ def test_a_folder_goes_and_comes_whole(store: Store, bucket: Bucket, tmp_path: P
     for name in ("a.nc", "deep/b.nc", "deep/er/c.nc"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(name)
-    (source / upload.TIMESTAMP_FILE).touch()
-    bucket.write("out/stale.nc", "from the run before")
+    (source / TIMESTAMP_FILE).touch()
+    (source / "stale.nc").write_text("from the run before")
+    publish_folder(store, source, folder)
+    (source / "stale.nc").unlink()
+    bucket.write("out/foreign.nc", "not ours")
     bucket.write("outside.nc", "not ours")
     publish_folder(store, source, folder)
-    assert bucket.keys() == ["out/a.nc", "out/deep/b.nc", "out/deep/er/c.nc", "outside.nc"]
+    ours = ["out/a.nc", "out/deep/b.nc", "out/deep/er/c.nc"]
+    assert bucket.keys() == [f"out/{NAME}", *ours, "out/foreign.nc", "outside.nc"]
     infos = store.list(folder, recursive=True).objects.values()
     download_folder(store, folder, infos, tmp_path / "back")
     assert (tmp_path / "back/deep/er/c.nc").read_text() == "deep/er/c.nc"

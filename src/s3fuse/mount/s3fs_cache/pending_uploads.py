@@ -26,7 +26,7 @@ from s3fuse.mount.s3fs_cache.page_list import (
     pages,
 )
 from s3fuse.publish.journal import Journal
-from s3fuse.publish.upload import publish
+from s3fuse.publish.publisher import publish_file
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.etags import holds
 from s3fuse.s3.store import Store
@@ -118,7 +118,7 @@ def _send(mount: Mount, store: Store, url: S3Url) -> None:
         if there and there.mtime > content.stat().st_mtime:
             raise S3FuseError(f"{url} was replaced since {url.key} was written here.")
         log.info(f"Uploading {url.key} to s3://{mount.bucket}.")
-        publish(store, content, url, Journal(mount.directory.parent.parent))
+        publish_file(store, Journal(mount.directory.parent.parent), content, url, there)
     listing.unlink(missing_ok=True)
     content.unlink()
 

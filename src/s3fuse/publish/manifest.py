@@ -1,0 +1,111 @@
+"""The manifest of a folder: the objects that it was published with.
+
+S3 has no folders, so nothing tells a folder that is complete from one whose
+upload was cut.  A folder that this project publishes has an object in it,
+``.s3fuse-manifest.json``, which is written last and lists the key, size and
+ETag of every other one.  The folder is there if the manifest is, and if the
+listing agrees with it.  Objects that the manifest does not list belong to
+somebody else: they neither count nor are they deleted.
+
+Other tools may ignore the manifest, and may delete it; the folder is then made
+again by the rule that writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from s3fuse.errors import PublishError
+from s3fuse.s3.objects import INTERNAL, Listing, ObjectInfo
+from s3fuse.urls import S3Url
+
+#: The last part of the key of a manifest.
+NAME = f"{INTERNAL}manifest.json"
+#: Bytes of a manifest of 100,000 objects with long keys; larger ones are refused.
+MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a folder.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    etag : str
+        Without quotes.
+    """
+
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The objects that a folder was published with.
+
+    Attributes
+    ----------
+    entries : mapping of str to Entry
+        By key relative to the folder.
+    """
+
+    entries: Mapping[str, Entry]
+
+    @classmethod
+    def of(cls, folder: S3Url, infos: Iterable[ObjectInfo]) -> Manifest:
+        """Describe objects of a folder as they are in the bucket."""
+        prefix = folder.child("").key
+        return cls({i.key.removeprefix(prefix): Entry(i.size, i.etag) for i in infos})
+
+    @classmethod
+    def parse(cls, text: bytes, url: S3Url) -> Manifest:
+        """Read a manifest.
+
+        Raises
+        ------
+        PublishError
+            If it is none.
+        """
+        try:
+            content = json.loads(text)
+            entries = {
+                key: Entry(int(entry["size"]), str(entry["etag"]))
+                for key, entry in content["objects"].items()
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise PublishError(
+                f"{url} is no manifest of a folder; delete it, and the folder is made again."
+            ) from None
+        return cls(entries)
+
+    def to_json(self) -> bytes:
+        """Write the manifest down."""
+        objects = {key: {"size": e.size, "etag": e.etag} for key, e in self.entries.items()}
+        content = {"version": 1, "objects": dict(sorted(objects.items()))}
+        return json.dumps(content, indent=1).encode()
+
+    def selected(self, folder: S3Url, listing: Listing) -> list[ObjectInfo] | None:
+        """Return the objects of the folder; None where the listing disagrees.
+
+        Parameters
+        ----------
+        folder : S3Url
+            The folder of the manifest.
+        listing : Listing
+            All objects below it, at any depth.
+        """
+        prefix = folder.child("").key
+        found = [listing.objects.get(prefix + key) for key in self.entries]
+        infos = [info for info in found if info is not None]
+        expected = list(self.entries.values())
+        is_whole = [Entry(info.size, info.etag) for info in infos] == expected
+        return infos if is_whole else None
+
+
+def manifest_url(folder: S3Url) -> S3Url:
+    """Return where the manifest of a folder is."""
+    return folder.child(NAME)
