@@ -24,7 +24,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from s3fuse import __version__
 from s3fuse.doctor import Doctor, State
 from s3fuse.embedded_server import serving
-from s3fuse.errors import QueryError, S3FuseError
+from s3fuse.errors import ObjectNotFound, QueryError, S3FuseError
 from s3fuse.mount.mounts import NO_LINKS, Mounts
 from s3fuse.mount.options import MountOptions
 from s3fuse.mount.record import Mount, mounts_of_node
@@ -33,8 +33,11 @@ from s3fuse.mount.sweep import sweep
 from s3fuse.mount.unmount import unmount_all
 from s3fuse.node.directories import default_cache_dir, default_mount_root, is_ours
 from s3fuse.publish.journal import Journal
+from s3fuse.publish.manifest import manifest_url
+from s3fuse.publish.publisher import Publisher
 from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.s3.store import Store
+from s3fuse.traffic import Traffic
 from s3fuse.urls import SCHEME, S3Url
 
 COLOURS = MappingProxyType(
@@ -238,6 +241,26 @@ def clean(connection: Connection) -> None:
         journal = Journal(root)
         aborted = journal.abort_abandoned(Store(connection)) if journal.has_notes else 0
     click.echo(f"Removed {taken} mounts and the parts of {aborted} uploads.", err=True)
+
+
+@main.command()
+@connecting
+@click.argument("url", metavar="S3://BUCKET/FOLDER/")
+def adopt(url: str, connection: Connection) -> None:
+    """Write the manifest of a folder that is complete, so that it is not made again.
+
+    Folders that version 0.1 has published have none.  The folder keeps its time.
+    """
+    folder, store = S3Url.parse_folder(url), Store(connection)
+    with waiting(f"Listing {folder}"):
+        listing = store.list(folder, recursive=True)
+        infos = list(listing.objects.values())
+        if not folder.key or not infos:
+            raise ObjectNotFound(f"There is no folder {folder} with objects in it; check its name.")
+        publisher = Publisher(store, Journal(default_mount_root()), Traffic())
+        before = listing.internal.get(manifest_url(folder).key)
+        publisher.write_manifest(folder, infos, before, adopt=True)
+    click.echo(f"{folder} is complete with {len(infos)} objects.", err=True)
 
 
 @main.command()

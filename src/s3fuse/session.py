@@ -17,8 +17,8 @@ from s3fuse.mount.mounts import Mounts
 from s3fuse.mount.options import MountOptions
 from s3fuse.mount.sweep import sweep
 from s3fuse.node.directories import default_cache_dir, default_mount_root, secure_prefix
-from s3fuse.node.job_directory import JobDirectory
 from s3fuse.node.processes import terminate_children
+from s3fuse.node.run_directory import RunDirectory, remove_left
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.publisher import Publisher
 from s3fuse.s3.connection import Connection
@@ -72,7 +72,7 @@ class Session:
     connection : Connection
         Where the store is and who asks.
     local_prefix : Path
-        Directory for links, copies and outputs; a batch job gets one of its own in it.
+        Directory for links, copies and outputs, in which each run gets one of its own.
     options : SessionOptions, optional
         How the session works.
 
@@ -111,8 +111,10 @@ class Session:
         # Before anything in it is read.
         local_prefix = secure_prefix(local_prefix)
         sweep(options.mount_root, options.cache_dir)
-        self._job_directory = JobDirectory(local_prefix, options.mount_root)
-        self.local_prefix = self._job_directory.path
+        remove_left(local_prefix)
+        self._run_directory = RunDirectory(local_prefix)
+        self.local_prefix = self._run_directory.path
+        self._kept: set[Path] = set()
         self.mounts = Mounts(
             links=self.local_prefix,
             root=options.mount_root,
@@ -132,6 +134,10 @@ class Session:
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Run blocking work in a thread, at the same time as other retrievals and uploads."""
         return self._pool.submit(function, *arguments)
+
+    def keep(self, path: Path) -> None:
+        """Keep a local copy below the prefix itself when the session is closed."""
+        self._kept.add(path)
 
     def unmount(self) -> None:
         """Unmount everything of this run; the session stays usable and may mount again.
@@ -185,7 +191,7 @@ class Session:
                 self.mounts.close()
                 self.traffic.adds_moved(self.mounts.moved)
                 self.traffic.save()
-                self._job_directory.remove()
+                self._run_directory.remove(self._kept)
 
     def __enter__(self) -> Session:
         return self

@@ -97,8 +97,17 @@ class Run:
         """Run blocking work at the same time as other retrievals and uploads."""
         return await asyncio.wrap_future(self.session.submit(function, *arguments))
 
-    def retrieve(self, url: S3Url, path: Path) -> None:
+    def retrieve(self, url: S3Url, path: Path, *, keep: bool = False) -> None:
         """Make an input available at a local path: a link into a mount, or a copy.
+
+        Parameters
+        ----------
+        url : S3Url
+            The object, folder or bucket.
+        path : Path
+            Its local path.
+        keep : bool
+            Copy it, and keep the copy when the run ends.
 
         Raises
         ------
@@ -111,8 +120,10 @@ class Run:
         if not url.key:
             placement.bucket(url, path)
             return
+        if keep:
+            self.session.keep(path)
         if info := versions.current(url, path):
-            info = placement.object(url, info, path, self.workflow.reading_of(path))
+            info = placement.object(url, info, path, self.workflow.reading_of(path), copy=keep)
             versions.refuse_if_changed(url, path, info)
             versions.retrieved(url, info, linked=path.is_symlink())
             infos = [info]
@@ -121,7 +132,7 @@ class Run:
             if folder is None:
                 raise not_found(url)
             infos = folder.infos
-            placement.folder(url, infos, path)
+            placement.folder(url, infos, path, copy=keep)
         self.session.traffic.adds_read(url.bucket, infos, copied=not path.is_symlink())
 
     def publish(self, job: JobOutputs, url: S3Url) -> None:
@@ -180,6 +191,25 @@ class Run:
         )
         for url, infos in published.items():
             versions.published(url, infos)
+
+    def touch(self, url: S3Url, path: Path) -> None:
+        """Set the time of an object or folder to now.
+
+        Raises
+        ------
+        ObjectNotFound
+            If it is not there.
+        PublishError
+            If somebody else has replaced it.
+        """
+        publisher, versions = self.session.publisher, self.versions
+        if info := versions.current(url, path):
+            versions.published(url, [publisher.touch(url, info)])
+            return
+        folder, manifest = versions.folder(url, path), versions.expected(manifest_url(url))
+        if folder is None:
+            raise not_found(url)
+        versions.published(url, [publisher.write_manifest(url, folder.infos, manifest)])
 
     def remove(self, url: S3Url, path: Path) -> None:
         """Delete an object or folder, or leave it until the job that replaces it has succeeded.

@@ -11,6 +11,7 @@ from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, get_
 from snakemake_interface_storage_plugins.storage_object import (
     StorageObjectGlob,
     StorageObjectRead,
+    StorageObjectTouch,
     StorageObjectWrite,
 )
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 BUCKET_MTIME = 0.0
 
 
-class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
+class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, StorageObjectTouch):
     """Translates Snakemake's questions about a query, and its orders, for the run."""
 
     def __post_init__(self) -> None:
@@ -48,7 +49,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     @_iofile.setter
     def _iofile(self, file: Any) -> None:
         self._file = file
-        self.run.workflow.learn(file)
+        with as_workflow_errors():
+            self.run.workflow.learn(file)
 
     # What Snakemake asks while it plans.
 
@@ -129,7 +131,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         info = self.version
         folder = None if info else self.run.versions.folder(self.url, self.local_path())
         size = info.size if info else sum(each.size for each in folder.infos) if folder else 0
-        return 0 if self.run.session.placement.is_mounted(size) else size
+        is_mounted = not self.keep_local and self.run.session.placement.is_mounted(size)
+        return 0 if is_mounted else size
 
     def list_candidate_matches(self) -> Iterable[str]:
         """List all objects below the constant part, or folders for a pattern of folders."""
@@ -150,7 +153,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
 
     def retrieve_object(self) -> None:
         """Put it at its local path: a link into a mount, or a copy."""
-        self.run.retrieve(self.url, self.local_path())
+        self.run.retrieve(self.url, self.local_path(), keep=self.keep_local)
 
     def store_object(self) -> None:
         """Publish what is at the local path, verified."""
@@ -163,10 +166,16 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             if self._is_ours(file)
         ]
         self.run.publish(JobOutputs(outputs, inputs), self.url)
+        if self.keep_local:
+            self.run.session.keep(path)
 
     def _is_ours(self, file: Any) -> bool:
         """Tell whether a file of a job is a storage object of the same provider."""
         return file.is_storage and file.storage_object.provider is self.provider
+
+    def touch(self) -> None:
+        """Set its time to now."""
+        self.run.touch(self.url, self.local_path())
 
     def remove(self) -> None:
         """Delete it, or leave it until the job that replaces it has succeeded."""
@@ -207,6 +216,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     async def managed_store(self) -> None:
         """Publish at the same time as others."""
         await self._managed(Operation.STORE, self.store_object)
+
+    async def managed_touch(self) -> None:
+        """Touch at the same time as others."""
+        await self._managed(Operation.TOUCH, self.touch)
 
     async def managed_remove(self) -> None:
         """Remove or supersede."""

@@ -146,7 +146,8 @@ class Versions:
             if is_output and listing.objects:
                 self._tell_without_manifest(url)
             return Folder(infos, max(each.mtime for each in infos)) if infos else None
-        found = self._manifest(folder, info).selected(folder, listing)
+        manifest = self._manifest(folder, info)
+        found = manifest.selected(folder, listing)
         if found is None or self._is_mixed(folder, listing):
             if is_output:
                 return None
@@ -154,7 +155,7 @@ class Versions:
                 f"{url} is incomplete: objects that its manifest lists are missing or were "
                 "replaced; run the workflow that writes it again."
             )
-        return Folder(found, info.mtime)
+        return Folder(found, info.mtime if manifest.adopted is None else manifest.adopted)
 
     def has_contents(self, url: S3Url, path: Path) -> bool:
         """Tell whether a folder is there."""

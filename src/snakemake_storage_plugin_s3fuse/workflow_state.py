@@ -17,6 +17,7 @@ from snakemake.io.flags.access_patterns import STORE_KEY as ACCESS_PATTERN
 from snakemake.io.flags.access_patterns import AccessPattern
 from snakemake_interface_executor_plugins.settings import ExecMode
 
+from s3fuse.errors import SettingsError
 from s3fuse.mount.options import Reading
 from s3fuse.node.processes import claim_ownership
 
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 #: A query for which Snakemake makes an object without asking any store.
 PROBE = "s3://bucket/key"
+#: The flag of outputs that must not be replaced.
+PROTECTED = "protected"
 #: Paths for which the rules that write them are remembered.
 MOST_REMEMBERED = 100_000
 
@@ -57,6 +60,11 @@ class WorkflowState:
 
     def learn(self, file: Any) -> None:
         """Take note of a file of a rule, which Snakemake ties to each object of a rule."""
+        if PROTECTED in file.flags and file.is_storage:
+            raise SettingsError(
+                f"{file.storage_object.query} is protected(), which nobody can do for an object; "
+                "use versions or locks of the bucket instead."
+            )
         rule = getattr(file, "rule", None)
         if rule is None or self.workflow is rule.workflow:
             return

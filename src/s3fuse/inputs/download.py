@@ -53,7 +53,8 @@ def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
         if info.md5 and info.md5 != md5_of(temporary):
             _explain_difference(store, url, info)
         os.utime(temporary, (info.mtime, info.mtime))
-        os.chmod(temporary, 0o644)
+        # A job that edits its input would change it for the next one.
+        os.chmod(temporary, 0o444)
         os.replace(temporary, path)
     except OSError as error:
         raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error

@@ -112,9 +112,28 @@ class Placement:
                 return size >= self.copy_below and not self._is_unavailable()
 
     def object(
-        self, url: S3Url, info: ObjectInfo, path: Path, reading: Reading = Reading.UNKNOWN
+        self,
+        url: S3Url,
+        info: ObjectInfo,
+        path: Path,
+        reading: Reading = Reading.UNKNOWN,
+        *,
+        copy: bool = False,
     ) -> ObjectInfo:
         """Make one object available at `path`, for a job that reads it in a known way or not.
+
+        Parameters
+        ----------
+        url : S3Url
+            The object.
+        info : ObjectInfo
+            The version that is wanted.
+        path : Path
+            Where the job expects it.
+        reading : Reading
+            How the job reads it.
+        copy : bool
+            Copy it, however large it is.
 
         Returns
         -------
@@ -128,7 +147,7 @@ class Placement:
         ObjectChanged
             If it is replaced at this moment.
         """
-        if self.is_mounted(info.size):
+        if not copy and self.is_mounted(info.size):
             options = replace(self.options, reading=reading)
             # A copy asks for the version that is wanted; a mount cannot.
             with ThreadPoolExecutor(2, thread_name_prefix="s3fuse-look") as pool:
@@ -158,8 +177,10 @@ class Placement:
         """Stop prefetching."""
         self._prefetcher.close()
 
-    def folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
-        """Make everything below a folder available in the directory `path`.
+    def folder(
+        self, url: S3Url, infos: list[ObjectInfo], path: Path, *, copy: bool = False
+    ) -> None:
+        """Make the objects of a folder available in the directory `path`.
 
         Raises
         ------
@@ -167,7 +188,7 @@ class Placement:
             If a key cannot be a path below the directory, or is also the folder of another.
         """
         paths_below(path, url, (info.key for info in infos))
-        mountable = url.is_folder and self.is_mounted(sum(info.size for info in infos))
+        mountable = url.is_folder and not copy and self.is_mounted(sum(info.size for info in infos))
         if mountable and (mount := self._mounted(url, self.options, infos)):
             self._link(mount, url, infos, path, self.options)
             return

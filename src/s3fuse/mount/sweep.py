@@ -10,14 +10,7 @@ from s3fuse.errors import MountBusy, RunDirError, S3FuseError
 from s3fuse.mount.record import RECORD, Mount
 from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, unsent
 from s3fuse.mount.unmount import discard, fusermount, remove_empty_scope, wait_for_daemon
-from s3fuse.node.directories import (
-    SCRATCH,
-    UPLOADS,
-    existing_directory,
-    is_ours,
-    secure_directory,
-)
-from s3fuse.node.job_directory import remove_abandoned
+from s3fuse.node.directories import UPLOADS, existing_directory, is_ours, secure_directory
 from s3fuse.node.locks import locked
 from s3fuse.node.processes import Node
 
@@ -53,12 +46,11 @@ def sweep(root: Path, cache_dir: Path | None = None) -> int:
         return 0
     taken = 0
     for directory in filter(is_ours, root.iterdir()):
-        if directory.name in (UPLOADS, SCRATCH):
+        if directory.name == UPLOADS:
             continue
         with locked(directory, wait=False) as held:
             if held:
                 taken += _sweep_scope(directory)
-    remove_abandoned(root)
     return taken
 
 

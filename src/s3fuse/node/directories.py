@@ -25,8 +25,8 @@ from pathlib import Path
 from s3fuse.errors import RunDirError
 from s3fuse.node.schedulers import batch_job
 
-#: Beside the scopes: notes on uploads that are under way, and on folders of batch jobs.
-UPLOADS, SCRATCH = "uploads", "scratch"
+#: Next to the scopes: notes on uploads that are under way.
+UPLOADS = "uploads"
 
 #: Characters of a working directory's name that its scope does without: the scope is
 #: part of options of s3fs and of the kernel's table of mounts, which give them a meaning.

@@ -51,15 +51,22 @@ class Manifest:
     ----------
     entries : mapping of str to Entry
         By key relative to the folder.
+    adopted : float, optional
+        The time of the latest object of a folder that was there before its manifest,
+        in seconds since the epoch.
     """
 
     entries: Mapping[str, Entry]
+    adopted: float | None = None
 
     @classmethod
-    def of(cls, folder: S3Url, infos: Iterable[ObjectInfo]) -> Manifest:
+    def of(
+        cls, folder: S3Url, infos: Iterable[ObjectInfo], adopted: float | None = None
+    ) -> Manifest:
         """Describe objects of a folder as they are in the bucket."""
         prefix = folder.child("").key
-        return cls({i.key.removeprefix(prefix): Entry(i.size, i.etag) for i in infos})
+        entries = {i.key.removeprefix(prefix): Entry(i.size, i.etag) for i in infos}
+        return cls(entries, adopted)
 
     @classmethod
     def parse(cls, text: bytes, url: S3Url) -> Manifest:
@@ -76,16 +83,19 @@ class Manifest:
                 key: Entry(int(entry["size"]), str(entry["etag"]))
                 for key, entry in content["objects"].items()
             }
+            adopted = float(content["adopted"]) if "adopted" in content else None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise PublishError(
                 f"{url} is no manifest of a folder; delete it, and the folder is made again."
             ) from None
-        return cls(entries)
+        return cls(entries, adopted)
 
     def to_json(self) -> bytes:
         """Write the manifest down."""
         objects = {key: {"size": e.size, "etag": e.etag} for key, e in self.entries.items()}
-        content = {"version": 1, "objects": dict(sorted(objects.items()))}
+        content: dict[str, object] = {"version": 1, "objects": dict(sorted(objects.items()))}
+        if self.adopted is not None:
+            content["adopted"] = self.adopted
         return json.dumps(content, indent=1).encode()
 
     def selected(self, folder: S3Url, listing: Listing) -> list[ObjectInfo] | None:

@@ -28,6 +28,23 @@ log = logging.getLogger("s3fuse")
 
 T = TypeVar("T")
 
+#: Bytes that S3 copies in one request.
+MAX_COPY = 5 * 2**30
+#: Metadata that a copy onto itself must state again.
+RESTATED = (
+    "Metadata",
+    "ContentType",
+    "ContentEncoding",
+    "ContentDisposition",
+    "ContentLanguage",
+    "CacheControl",
+    "Expires",
+    "WebsiteRedirectLocation",
+    "StorageClass",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -151,6 +168,39 @@ class Publisher:
         if not may_be_there:
             self._traffic.adds_published(i.size for infos in published.values() for i in infos)
         return published
+
+    def touch(self, url: S3Url, info: ObjectInfo) -> ObjectInfo:
+        """Set the time of an object to now, by copying it onto itself.
+
+        S3 has no other way.  Its metadata are stated again; an object that was
+        uploaded in parts may get another ETag.
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+
+        Raises
+        ------
+        PublishError
+            If it is larger than S3 copies in one request, or was replaced.
+        """
+        if info.size > MAX_COPY:
+            raise PublishError(
+                f"{url} cannot be touched: S3 copies objects of up to 5 GB in one request; "
+                "let its rule run again."
+            )
+        head = self._store.call("head_object", url, "look at", Key=url.key)
+        self._store.call(
+            "copy_object",
+            url,
+            "write",
+            Key=url.key,
+            CopySource={"Bucket": url.bucket, "Key": url.key},
+            CopySourceIfMatch=f'"{info.etag}"',
+            MetadataDirective="REPLACE",
+            **{name: head[name] for name in RESTATED if head.get(name)},
+        )
+        now = self._store.head(url)
+        if now is None or now.size != info.size:
+            raise PublishError(f"{url} was replaced while it was touched; start the run again.")
+        return now
 
     def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
         """Delete versions of objects; what somebody else has replaced stays.
@@ -286,7 +336,12 @@ class Publisher:
         return [*infos, self.write_manifest(url, infos, folder.output.replaces)]
 
     def write_manifest(
-        self, folder: S3Url, infos: Iterable[ObjectInfo], replaces: ObjectInfo | None
+        self,
+        folder: S3Url,
+        infos: Sequence[ObjectInfo],
+        replaces: ObjectInfo | None,
+        *,
+        adopt: bool = False,
     ) -> ObjectInfo:
         """Write the manifest of a folder, if it is still the one that was planned with.
 
@@ -294,10 +349,12 @@ class Publisher:
         ----------
         folder : S3Url
             The folder.
-        infos : iterable of ObjectInfo
+        infos : sequence of ObjectInfo
             Its objects.
         replaces : ObjectInfo, optional
             The manifest that was there when the run was planned.
+        adopt : bool
+            Let the folder keep the time of its latest object.
 
         Raises
         ------
@@ -305,8 +362,9 @@ class Publisher:
             If somebody else has replaced the manifest.
         """
         url = manifest_url(folder)
+        adopted = max(info.mtime for info in infos) if adopt else None
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            file.write(Manifest.of(folder, infos).to_json())
+            file.write(Manifest.of(folder, infos, adopted).to_json())
             file.flush()
             upload = Upload(self._store, self._journal, Path(file.name), url, replaces)
             return _publish_one(self._store, upload)
