@@ -67,7 +67,9 @@ class Run:
         self._collector = RelaxedCollector()
         self.session = Session(connection, local_prefix, options)
         self.workflow = WorkflowState()
-        self.versions = Versions(self.session.store, self.session.listings, self.workflow)
+        self.versions = Versions(
+            self.session.store, self.session.listings, self.workflow, self.session.local_prefix
+        )
         self._termination = Termination(self.session)
         self._is_prefetching = False
         self._lock = threading.Lock()
@@ -185,9 +187,7 @@ class Run:
             for url, path in job.outputs.items()
         ]
         published = self.session.publisher.publish(
-            outputs,
-            may_be_there=self.workflow.leaves_jobs_to_a_step,
-            left=versions.records(job.outputs.keys()),
+            outputs, may_be_there=self.workflow.leaves_jobs_to_a_step
         )
         for url, infos in published.items():
             versions.published(url, infos)

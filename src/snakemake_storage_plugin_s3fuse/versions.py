@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +65,15 @@ class Versions:
         What the store held when it was first asked.
     workflow : WorkflowState
         Tells whether Snakemake plans, and which rules write what.
+    local_prefix : Path
+        Below which the local paths of objects lie.
     """
 
-    def __init__(self, store: Store, listings: Listings, workflow: WorkflowState) -> None:
+    def __init__(
+        self, store: Store, listings: Listings, workflow: WorkflowState, local_prefix: Path
+    ) -> None:
         self._store, self._listings, self._workflow = store, listings, workflow
+        self._prefix = local_prefix
         self._lock = threading.Lock()
         self._current: dict[S3Url, ObjectInfo | None] = {}
         self._linked: dict[S3Url, ObjectInfo] = {}
@@ -148,7 +153,7 @@ class Versions:
             return Folder(infos, max(each.mtime for each in infos)) if infos else None
         manifest = self._manifest(folder, info)
         found = manifest.selected(folder, listing)
-        if found is None or self._is_mixed(folder, listing):
+        if found is None or self._is_mixed(url, listing):
             if is_output:
                 return None
             raise PublishError(
@@ -177,15 +182,6 @@ class Versions:
         if url in self._answers:
             return self._answers[url]
         return self._answered(url, self._store.head(url))
-
-    def records(self, urls: Collection[S3Url]) -> list[CommitRecord]:
-        """Return the records of publications that were cut, of any of some outputs."""
-        with self._lock:
-            return [
-                record
-                for record in self._records.values()
-                if any(url == each or each.is_below(url) for url in urls for each in record.urls)
-            ]
 
     def planned(self, url: S3Url) -> ObjectInfo | None:
         """Return the version that Snakemake planned with; None where it did not ask."""
@@ -331,9 +327,15 @@ class Versions:
         )
 
     def _is_mixed(self, url: S3Url, listing: Listing) -> bool:
-        """Look for commit records in a listing, of which one says that an object is mixed."""
+        """Look for commit records in a listing, of which one says that an output is mixed."""
         self._read_records(url.bucket, listing)
-        return any(record.is_mixed(self._etag) for record in self.records([url]))
+        with self._lock:
+            found = [record for record in self._records.values() if url in record.outputs]
+        return any(
+            record.is_mixed(self._etag)
+            and self._workflow.are_siblings(self._prefix / u.local_suffix() for u in record.outputs)
+            for record in found
+        )
 
     def _read_records(self, bucket: str, listing: Listing) -> None:
         """Read the commit records of a listing that were not read before."""

@@ -8,7 +8,7 @@ rule knows.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +135,23 @@ class WorkflowState:
         """Whether a rule writes this path, and not as ``temp()``."""
         matching = self._outputs_like(path)
         return bool(matching) and not any("temp" in output.flags for output in matching)
+
+    def are_siblings(self, paths: Iterable[Path]) -> bool:
+        """Tell whether one rule writes all of some paths, or no rule of this workflow any.
+
+        Rules may have been divided since the outputs were written.
+        """
+        rules = [self._rules_writing(path) for path in paths]
+        return not any(rules) or bool(set.intersection(*rules))
+
+    def _rules_writing(self, path: Path) -> set[Any]:
+        """Return the rules that write a path, as an output or as a benchmark."""
+        return {
+            rule
+            for rule in (self.workflow.rules if self.workflow is not None else ())
+            for file in (*rule.output, *([rule.benchmark] if rule.benchmark else ()))
+            if file.is_storage and file.match(str(path))
+        }
 
     def is_output(self, path: Path) -> bool:
         """Whether a rule writes this path, here or in another process of this run."""

@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from s3fuse.errors import ObjectNotFound, PublishError
-from s3fuse.node.processes import Node, Process, is_left, this_process
+from s3fuse.errors import AccessDenied, ObjectNotFound, PublishError
+from s3fuse.node.processes import this_process
 from s3fuse.s3.objects import INTERNAL, ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -68,35 +68,23 @@ class CommitRecord:
 
     Attributes
     ----------
+    outputs : tuple of S3Url
+        The objects and folders that a job has written.
+    folders : tuple of S3Url
+        Where the record is written: the folder of each object, and each folder itself.
     changes : tuple of Change
-        What changes.
+        The objects that change.
     name : str
         The last part of its key in each folder.
     writer : dict
-        The node and the process that commit.
+        The node and the process that commit, for people who look at the record.
     """
 
+    outputs: tuple[S3Url, ...]
+    folders: tuple[S3Url, ...]
     changes: tuple[Change, ...]
     name: str = field(default_factory=lambda: f"{NAME}{uuid.uuid4().hex}.json")
     writer: dict[str, Any] = field(default_factory=this_process)
-
-    @property
-    def urls(self) -> set[S3Url]:
-        """The objects that change."""
-        return {change.url for change in self.changes}
-
-    @property
-    def places(self) -> list[S3Url]:
-        """Where the record is written: into each folder with a change."""
-        return sorted(
-            {change.url.parent.child(self.name) for change in self.changes},
-            key=lambda url: (url.bucket, url.key),
-        )
-
-    @property
-    def is_left(self) -> bool:
-        """Whether its process is known to have ended."""
-        return is_left(self.writer)
 
     def is_mixed(self, now: Callable[[S3Url], str | None]) -> bool:
         """Tell whether some of the objects have changed and others have not.
@@ -114,18 +102,22 @@ class CommitRecord:
         """Write the record into each folder."""
         content = {
             "version": 1,
+            "outputs": [str(url) for url in self.outputs],
+            "folders": [str(url) for url in self.folders],
             "changes": [
                 {"object": str(each.url), "old": each.old, "new": each.new} for each in self.changes
             ],
             "writer": self.writer,
         }
         body = json.dumps(content, indent=1).encode()
-        for url in self.places:
+        for folder in self.folders:
+            url = folder.child(self.name)
             store.call("put_object", url, "write", Key=url.key, Body=body)
 
     def remove(self, store: Store) -> None:
         """Remove the record from each folder."""
-        for url in self.places:
+        for folder in self.folders:
+            url = folder.child(self.name)
             try:
                 store.call("delete_object", url, "delete", Key=url.key)
             except ObjectNotFound:
@@ -142,18 +134,18 @@ class CommitRecord:
         """
         try:
             content = json.loads(text)
+            outputs = tuple(map(S3Url.parse, content["outputs"]))
+            folders = tuple(map(S3Url.parse, content["folders"]))
             changes = tuple(
                 Change(S3Url.parse(each["object"]), each["old"], tuple(each["new"]))
                 for each in content["changes"]
             )
-            writer = content["writer"]
-            Node(**writer["node"])
-            Process(**writer["process"])
+            writer = dict(content["writer"])
         except (ValueError, TypeError, KeyError, AttributeError):
             raise PublishError(
                 f"{url} is no record of a publication; delete it, and start the run again."
             ) from None
-        return cls(changes, url.key.rpartition("/")[2], writer)
+        return cls(outputs, folders, changes, url.key.rpartition("/")[2], writer)
 
 
 def records(store: Store, bucket: str, internal: Collection[ObjectInfo]) -> list[CommitRecord]:
@@ -170,3 +162,15 @@ def records(store: Store, bucket: str, internal: Collection[ObjectInfo]) -> list
             url = S3Url(bucket, info.key)
             found.append(CommitRecord.parse(store.get(url, info), url))
     return found
+
+
+def records_beside(store: Store, folder: S3Url) -> list[CommitRecord]:
+    """Read the commit records in a folder, by one small listing.
+
+    Where listing is forbidden, none are known.
+    """
+    try:
+        listing = store.list(S3Url(folder.bucket, f"{folder.key}{NAME}"))
+    except AccessDenied:
+        return []
+    return records(store, folder.bucket, listing.internal.values())

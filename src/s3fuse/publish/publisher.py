@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from s3fuse.errors import PublishError, S3FuseError
-from s3fuse.publish.commit import Change, CommitRecord
+from s3fuse.publish.commit import Change, CommitRecord, records_beside
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.local import files_below
 from s3fuse.publish.manifest import Manifest, manifest_url
@@ -117,7 +117,6 @@ class Publisher:
         outputs: Sequence[Output],
         *,
         may_be_there: bool = False,
-        left: Collection[CommitRecord] = (),
     ) -> dict[S3Url, list[ObjectInfo]]:
         """Publish all outputs of a job together.
 
@@ -131,8 +130,6 @@ class Publisher:
             The outputs.
         may_be_there : bool
             Another process may have published, and counted, the same just now.
-        left : collection of CommitRecord
-            Records of publications that were cut, of the same outputs.
 
         Returns
         -------
@@ -157,14 +154,10 @@ class Publisher:
             for each in outputs
             if not each.is_folder
         ]
-        folders = [self._folder(each, left) for each in outputs if each.is_folder]
-        if len(files) == 1 and not folders:
+        if len(outputs) == 1 and files:
             published = {files[0].url: [_publish_one(self._store, files[0])]}
         else:
-            published = self._commit(files, folders)
-        for record in left:
-            if record.urls <= _objects_of(published, folders):
-                record.remove(self._store)
+            published = self._publish_together(outputs, files)
         if not may_be_there:
             self._traffic.adds_published(i.size for infos in published.values() for i in infos)
         return published
@@ -222,9 +215,29 @@ class Publisher:
                 continue
             self._store.call("delete_object", each, "delete", Key=each.key)
 
-    def _commit(self, files: list[Upload], folders: list[_Folder]) -> dict[S3Url, list[ObjectInfo]]:
+    def _publish_together(
+        self, outputs: Sequence[Output], files: list[Upload]
+    ) -> dict[S3Url, list[ObjectInfo]]:
+        """Publish several objects, after publications of the same outputs that were cut."""
+        places = list(dict.fromkeys(_inside(output).parent for output in outputs))
+        urls = {output.url for output in outputs}
+        left = [
+            record
+            for place in places
+            for record in records_beside(self._store, place)
+            if set(record.outputs) <= urls
+        ]
+        folders = [self._folder(each, left) for each in outputs if each.is_folder]
+        record = CommitRecord(tuple(urls), tuple(places), tuple(_changes(files, folders)))
+        published = self._commit(record, files, folders)
+        for each in left:
+            each.remove(self._store)
+        return published
+
+    def _commit(
+        self, record: CommitRecord, files: list[Upload], folders: list[_Folder]
+    ) -> dict[S3Url, list[ObjectInfo]]:
         """Send everything, then make it visible, then verify it."""
-        record = CommitRecord(tuple(_changes(files, folders)))
         replacing = [u for folder in folders if folder.is_complete for u in folder.uploads]
         new = [u for folder in folders if not folder.is_complete for u in folder.uploads]
         record.write(self._store)
@@ -437,10 +450,9 @@ def _changes(files: Iterable[Upload], folders: Iterable[_Folder]) -> Iterable[Ch
             yield Change(S3Url(folder.output.url.bucket, key), info.etag, (None,))
 
 
-def _objects_of(published: dict[S3Url, list[ObjectInfo]], folders: Iterable[_Folder]) -> set[S3Url]:
-    """Return the objects that a commit has dealt with."""
-    found = {S3Url(url.bucket, info.key) for url, infos in published.items() for info in infos}
-    return found | {S3Url(f.output.url.bucket, key) for f in folders for key in f.obsolete}
+def _inside(output: Output) -> S3Url:
+    """Return an object that shares a folder with the commit record of an output."""
+    return manifest_url(output.url) if output.is_folder else output.url
 
 
 def _all(work: Callable[[Upload], T], uploads: Sequence[Upload]) -> None:

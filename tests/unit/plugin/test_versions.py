@@ -68,7 +68,7 @@ def stage() -> Stage:
 @pytest.fixture
 def versions(store: CountingStore, stage: Stage) -> Versions:
     real = cast(Store, store)
-    return Versions(real, Listings(real), stage)
+    return Versions(real, Listings(real), stage, Path("local"))
 
 
 def test_planning_lists_a_folder_once(versions: Versions, store: CountingStore) -> None:

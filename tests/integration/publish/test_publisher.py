@@ -1,0 +1,372 @@
+"""Outputs of a job: together or not at all, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Bucket
+from fault_proxy import Faults, Proxy
+from publishing import publisher_of
+from s3fuse.embedded_server import Server
+from s3fuse.errors import AccessDenied, EndpointError, PublishError, S3FuseError
+from s3fuse.publish.commit import NAME as COMMIT
+from s3fuse.publish.manifest import NAME as MANIFEST
+from s3fuse.publish.manifest import manifest_url
+from s3fuse.publish.publisher import Output
+from s3fuse.s3.connection import Connection
+from s3fuse.s3.listings import Listings
+from s3fuse.s3.store import Store
+from s3fuse.urls import S3Url
+from snakemake_storage_plugin_s3fuse.versions import Versions
+from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
+
+#: Requests that change what a bucket holds.
+CHANGING = ("put_object", "complete_multipart_upload", "delete_object", "copy_object")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after it happens."""
+
+
+class MortalStore(Store):
+    """Is killed before one of its requests, and answers none after that."""
+
+    def __init__(self, connection: Connection, requests: int) -> None:
+        super().__init__(connection)
+        self.requests = requests
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if method in CHANGING:
+            self.requests -= 1
+        if self.requests < 0:
+            raise Killed
+        return super().call(method, *arguments, **options)
+
+
+class Plan(WorkflowState):
+    """A workflow that plans, and whose rules write everything."""
+
+    is_planning = True
+
+    def is_output(self, path: Path) -> bool:
+        return True
+
+    def are_siblings(self, paths: Iterable[Path]) -> bool:
+        return True
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Write a file, or the files of a directory, with some content."""
+
+    def write(name: str, content: str) -> Path:
+        path = tmp_path / "local" / content / name
+        files = [path / "a", path / "deep/b", path / f"only-{content}"]
+        for file in files if name.endswith("/") else [path]:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{file.name} {content}" if file.name[:4] != "only" else content)
+        return path
+
+    return write
+
+
+class Job:
+    """A job with some outputs, on a bucket."""
+
+    def __init__(self, store: Store, bucket: Bucket, names: list[str], write: Any) -> None:
+        self.store, self.bucket, self.names, self.write = store, bucket, names, write
+
+    def url(self, name: str) -> S3Url:
+        return self.bucket.url.child(name)
+
+    def versions(self) -> Versions:
+        """What a new run from a fresh clone plans with."""
+        store = Store(self.store.connection)
+        return Versions(store, Listings(store), Plan(), Path("local"))
+
+    def there(self) -> dict[str, bool]:
+        """Which outputs Snakemake would find."""
+        versions = self.versions()
+        return {
+            name: versions.folder(self.url(name), Path(name)) is not None
+            if name.endswith("/")
+            else versions.current(self.url(name), Path(name)) is not None
+            for name in self.names
+        }
+
+    def run(self, content: str, store: Store | None = None) -> None:
+        """Plan from a fresh clone, and publish all outputs."""
+        versions = self.versions()
+        for name in self.names:
+            # Snakemake asks for each.
+            if name.endswith("/"):
+                versions.folder(self.url(name), Path(name))
+            else:
+                versions.current(self.url(name), Path(name))
+        self.publish(versions, content, store)
+
+    def publish(self, versions: Versions, content: str, store: Store | None = None) -> None:
+        outputs = []
+        for name in self.names:
+            url, path = self.url(name), self.write(name, content)
+            target = manifest_url(url) if name.endswith("/") else url
+            outputs.append(Output(path, url, versions.expected(target)))
+        publisher_of(store or self.store).publish(outputs)
+
+    def contents(self) -> set[str]:
+        """What the objects of the outputs tell of the job that wrote them."""
+        return {
+            body.decode().rpartition(" ")[2]
+            for key, body in self.bucket.contents().items()
+            if not key.rpartition("/")[2].startswith(".s3fuse-") and not key.startswith("foreign")
+        }
+
+    def internal(self) -> list[str]:
+        keys = [key.rpartition("/")[2] for key in self.bucket.contents()]
+        return sorted(key for key in keys if key.startswith(COMMIT))
+
+
+SHAPES = {
+    "two files": ["x", "deep/y"],
+    "a folder": ["tas/"],
+    "a file and a folder": ["x", "tas/"],
+    "two folders": ["tas/", "pr/"],
+}
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def job(request: pytest.FixtureRequest, store: Store, bucket: Bucket, local: Any) -> Job:
+    return Job(store, bucket, SHAPES[request.param], local)
+
+
+def test_published_and_replaced(job: Job) -> None:
+    for content in ("1", "2"):
+        job.run(content)
+        assert job.contents() == {content}
+        assert all(job.there().values())
+        assert job.internal() == []
+    folders = sum(name.endswith("/") for name in job.names)
+    # Nothing of the first version is left: each folder has 3 files and a manifest.
+    assert len(job.bucket.keys()) == 4 * folders + len(job.names) - folders
+
+
+@pytest.mark.parametrize("before", ["nothing", "old"])
+def test_killed_before_any_request(job: Job, before: str) -> None:
+    old: set[str] = set()
+    if before == "old":
+        job.run("old")
+        old = {"old"}
+    for requests in range(100):
+        try:
+            job.run("new", MortalStore(job.store.connection, requests))
+        except Killed:
+            contents, there = job.contents(), job.there()
+            # Old, new, or known to be made again.
+            if len(contents) == 1 and all(there.values()):
+                assert contents in (old, {"new"})
+            elif contents != old:
+                assert not all(there.values()), (requests, contents, there)
+            # The next run, from a fresh clone, repairs what there is to repair.
+            job.run("repaired")
+            assert job.contents() == {"repaired"}, requests
+            assert all(job.there().values())
+            if before == "old":
+                job.run("old")
+            else:
+                for key in job.bucket.contents():
+                    job.bucket.remove(key)
+        else:
+            assert job.contents() == {"new"}
+            assert requests > 2
+            return
+    pytest.fail("it needs too many requests")
+
+
+def test_a_refused_output_changes_nothing(
+    job: Job, server: Server, proxy: Proxy, bucket: Bucket
+) -> None:
+    job.run("old")
+    before = bucket.contents()
+    last = job.url(job.names[-1]).key
+    last += "only-new" if last.endswith("/") else ""
+    proxy.faults = Faults(
+        refuse=lambda asked: (
+            "AccessDenied" if asked.method in ("PUT", "POST") and asked.key == last else None
+        )
+    )
+    behind = Connection(proxy.endpoint_url, "us-east-1", server.access_key, server.secret_key)
+    with pytest.raises(AccessDenied, match="Not allowed to write"):
+        job.run("new", Store(behind))
+    assert bucket.contents() == before
+    assert all(not job.store.uploads(job.url(name)) for name in job.names)
+
+
+def test_objects_of_others_survive_and_do_not_count(
+    store: Store, bucket: Bucket, local: Any
+) -> None:
+    job = Job(store, bucket, ["tas/"], local)
+    bucket.write("tas/foreign", "foreign")
+    assert job.there() == {"tas/": False}
+    job.run("1")
+    job.run("2")
+    assert bucket.contents()["tas/foreign"] == b"foreign"
+    assert "tas/only-1" not in bucket.contents()
+    versions = job.versions()
+    publisher = publisher_of(store)
+    folder = versions.folder(job.url("tas/"), Path("tas/"))
+    assert folder
+    assert "tas/foreign" not in {info.key for info in folder.infos}
+    manifest = versions.expected(manifest_url(job.url("tas/")))
+    assert manifest
+    publisher.delete(job.url("tas/"), [manifest, *folder.infos])
+    assert bucket.keys() == ["tas/foreign"]
+
+
+def test_an_object_of_the_old_folder_that_somebody_has_replaced_is_not_deleted(
+    store: Store, bucket: Bucket, local: Any
+) -> None:
+    job = Job(store, bucket, ["tas/"], local)
+    job.run("1")
+    bucket.write("tas/only-1", "replaced by somebody")
+    assert job.there() == {"tas/": False}
+    job.run("2")
+    assert bucket.contents()["tas/only-1"] == b"replaced by somebody"
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_what_another_run_has_published_is_not_replaced(
+    job: Job, was_there: bool, bucket: Bucket
+) -> None:
+    if was_there:
+        job.run("old")
+    versions = job.versions()
+    for name in job.names:
+        versions.expected(manifest_url(job.url(name)) if name.endswith("/") else job.url(name))
+    job.run("other")
+    before = bucket.contents()
+    with pytest.raises(PublishError, match="was replaced since this run was planned"):
+        job.publish(versions, "new")
+    assert {k: v for k, v in bucket.contents().items() if COMMIT not in k} == before
+
+
+class Deaf(Store):
+    """Does what it is told, and loses the first answer to each request that completes."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.lost: set[str] = set()
+
+    def call(self, method: str, url: S3Url, *arguments: Any, **options: Any) -> dict[str, Any]:
+        answer = super().call(method, url, *arguments, **options)
+        if method in CHANGING[:2] and url.key not in self.lost and COMMIT not in url.key:
+            self.lost.add(url.key)
+            raise EndpointError("the answer was lost")
+        return answer
+
+
+def test_a_lost_answer_is_no_failure(job: Job) -> None:
+    for content in ("1", "2"):
+        job.run(content, Deaf(job.store.connection))
+        assert job.contents() == {content}
+        assert job.internal() == []
+
+
+def test_a_record_that_nobody_can_read_gets_a_sentence(
+    store: Store, bucket: Bucket, local: Any
+) -> None:
+    job = Job(store, bucket, ["x", "y"], local)
+    job.run("1")
+    bucket.write(f"{COMMIT}1.json", "{}")
+    with pytest.raises(PublishError, match="is no record of a publication; delete it"):
+        job.there()
+    bucket.remove(f"{COMMIT}1.json")
+    bucket.write(f"tas/{MANIFEST}", "{}")
+    bucket.write("tas/x", "x")
+    with pytest.raises(PublishError, match="is no manifest of a folder; delete it"):
+        Job(store, bucket, ["tas/"], local).there()
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    path = tmp_path / "odd"
+    path.mkdir()
+    (path / "file").write_text("content")
+    return path
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path / "fifo")
+
+
+def make_dangling(path: Path) -> None:
+    (path / "link").symlink_to("nowhere")
+
+
+def make_loop(path: Path) -> None:
+    (path / "deep").mkdir()
+    (path / "deep/up").symlink_to(path)
+
+
+def make_reserved(path: Path) -> None:
+    (path / MANIFEST).write_text("{}")
+
+
+def make_newline(path: Path) -> None:
+    (path / "two\nlines").write_text("")
+
+
+def make_bytes(path: Path) -> None:
+    with open(os.fsencode(path) + b"/\xff", "w"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (make_fifo, "fifo cannot be stored in .*: it is neither a file nor a directory"),
+        (make_dangling, "link cannot be stored in .*: No such file or directory"),
+        (make_loop, "deep/up is a link to a directory that it lies in"),
+        (make_reserved, "names that begin with '.s3fuse-' are reserved"),
+        (make_newline, r"cannot be the key of an object"),
+        (make_bytes, r"cannot be the key of an object"),
+    ],
+)
+def test_what_cannot_be_an_object_is_refused_by_path(
+    store: Store, bucket: Bucket, odd: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(odd)
+    with pytest.raises(PublishError, match=message):
+        publisher_of(store).publish([Output(odd, bucket.url.child("tas/"))])
+    assert bucket.keys() == []
+
+
+def test_links_are_followed(store: Store, bucket: Bucket, odd: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    (tmp_path / "elsewhere/deep/x").write_text("x")
+    (odd / "directory").symlink_to(tmp_path / "elsewhere")
+    (odd / "link").symlink_to("file")
+    publisher_of(store).publish([Output(odd, bucket.url.child("tas/"))])
+    contents = bucket.contents()
+    del contents[f"tas/{MANIFEST}"]
+    assert contents == {
+        "tas/file": b"content",
+        "tas/link": b"content",
+        "tas/directory/deep/x": b"x",
+    }
+
+
+def test_an_object_is_touched_with_its_metadata(store: Store, bucket: Bucket) -> None:
+    bucket.write("x.nc", "content")
+    url = bucket.url.child("x.nc")
+    before = store.head(url)
+    assert before
+    touched = publisher_of(store).touch(url, before)
+    assert touched.mtime >= before.mtime
+    assert bucket.contents()["x.nc"] == b"content"
+    with pytest.raises(S3FuseError):
+        publisher_of(store).touch(bucket.url.child("gone"), before)
