@@ -99,6 +99,61 @@ class Run:
         """Run blocking work at the same time as other retrievals and uploads."""
         return await asyncio.wrap_future(self.session.submit(function, *arguments))
 
+    def ask_early(self, url: S3Url, path: Path) -> None:
+        """Ask the bucket of an output for its first answer while Snakemake plans.
+
+        Snakemake asks for the outputs of all jobs at the same time, and prints what
+        goes wrong then as nested exception groups.
+        """
+        if (
+            self.workflow.is_planning
+            and not self.session.store.has_answered(url.bucket)
+            and self.workflow.is_output(path)
+        ):
+            self.exists(url, path)
+
+    def exists(self, url: S3Url, path: Path) -> bool:
+        """Tell whether an object or folder is in its bucket, or a bucket answers."""
+        if not url.key:
+            self.session.store.check(url.bucket)
+            return True
+        return self.versions.exists(url, path)
+
+    def footprint(self, url: S3Url, path: Path) -> int:
+        """Return the bytes of an object or folder that is not mounted."""
+        if info := self.versions.current(url, path):
+            size = info.size
+        else:
+            folder = self.versions.folder(url, path)
+            size = sum(info.size for info in folder.infos) if folder else 0
+        return 0 if self.session.placement.is_mounted(size) else size
+
+    def candidates(self, pattern: S3Url, prefix: str) -> list[str]:
+        """List the URLs that may match a pattern with wildcards.
+
+        Parameters
+        ----------
+        pattern : S3Url
+            The pattern; one that ends with a slash stands for folders.
+        prefix : str
+            The part of it in front of the first wildcard.
+
+        Raises
+        ------
+        QueryError
+            If the bucket is a wildcard.
+        """
+        if "{" in pattern.bucket:
+            raise QueryError(
+                f"The bucket of {str(pattern)!r} is a wildcard, and buckets are not "
+                "searched; name the bucket."
+            )
+        keys = self.session.store.list(S3Url.split(prefix), recursive=True).objects
+        if pattern.is_folder:
+            parents = {str(parent) for key in keys for parent in Path(key).parents} - {"."}
+            return sorted(str(S3Url(pattern.bucket, f"{parent}/")) for parent in parents)
+        return [str(S3Url(pattern.bucket, key)) for key in keys]
+
     def retrieve(self, url: S3Url, path: Path, *, keep: bool = False) -> None:
         """Make an input available at a local path: a link into a mount, or a copy.
 

@@ -15,10 +15,9 @@ from snakemake_interface_storage_plugins.storage_object import (
     StorageObjectWrite,
 )
 
-from s3fuse.errors import QueryError
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.translate import not_found
-from s3fuse.urls import SCHEME, S3Url
+from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
 from snakemake_storage_plugin_s3fuse.run import JobOutputs, Run
 
@@ -55,21 +54,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     # What Snakemake asks while it plans.
 
     def is_valid_query(self) -> Any:
-        """Judge the query, and ask the bucket of an output for its first answer.
-
-        Snakemake calls this once for each file of a job.  Later it asks for many
-        outputs at the same time, and prints what goes wrong as an exception group.
-        """
+        """Judge the query, and ask the bucket of an output for its first answer."""
         result = super().is_valid_query()
-        workflow, store = self.run.workflow, self.run.session.store
-        if (
-            result
-            and workflow.is_planning
-            and not store.has_answered(self.url.bucket)
-            and workflow.is_output(self.local_path())
-        ):
+        if result:
             with as_workflow_errors():
-                self.exists()
+                self.run.ask_early(self.url, self.local_path())
         return result
 
     def local_suffix(self) -> str:
@@ -92,16 +81,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     def exists(self) -> bool:
         """Tell whether it is in the bucket, or a bucket that answers."""
-        if not self.url.key:
-            self.run.session.store.check(self.url.bucket)
-            return True
-        if self.run.versions.is_superseded(self.url):
-            return False
-        if self.version is not None:
-            return True
-        # Only a folder is left, which may be named without its slash.
-        is_object = not self.url.is_folder and self.run.workflow.is_file_output(self.local_path())
-        return not is_object and self.run.versions.has_contents(self.url, self.local_path())
+        return self.run.exists(self.url, self.local_path())
 
     def mtime(self) -> float:
         """Return when it was last published; of a folder, when the latest object in it was."""
@@ -128,26 +108,12 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """Return the bytes that it will take on this node: none for what is mounted."""
         if not self.url.key:
             return 0
-        info = self.version
-        folder = None if info else self.run.versions.folder(self.url, self.local_path())
-        size = info.size if info else sum(each.size for each in folder.infos) if folder else 0
-        is_mounted = not self.keep_local and self.run.session.placement.is_mounted(size)
-        return 0 if is_mounted else size
+        return self.run.footprint(self.url, self.local_path())
 
     def list_candidate_matches(self) -> Iterable[str]:
         """List all objects below the constant part, or folders for a pattern of folders."""
         with as_workflow_errors():
-            if "{" in self.url.bucket:
-                raise QueryError(
-                    f"The bucket of {self.query!r} is a wildcard, and buckets are not "
-                    "searched; name the bucket."
-                )
-            prefix = S3Url.split(get_constant_prefix(self.query))
-            listing = self.run.session.store.list(prefix, recursive=True)
-        if not self.url.is_folder:
-            return [f"{SCHEME}{self.url.bucket}/{key}" for key in listing.objects]
-        parents = {str(parent) for key in listing.objects for parent in Path(key).parents} - {"."}
-        return sorted(str(S3Url(self.url.bucket, f"{parent}/")) for parent in parents)
+            return self.run.candidates(self.url, get_constant_prefix(self.query))
 
     # What happens around a job.
 

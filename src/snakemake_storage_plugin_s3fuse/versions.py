@@ -162,6 +162,16 @@ class Versions:
             )
         return Folder(found, info.mtime if manifest.adopted is None else manifest.adopted)
 
+    def exists(self, url: S3Url, path: Path) -> bool:
+        """Tell whether an object or folder is there, and no job is about to replace it."""
+        if self.is_superseded(url):
+            return False
+        if self.current(url, path) is not None:
+            return True
+        # Only a folder is left, which may be named without its slash.
+        is_object = not url.is_folder and self._workflow.is_file_output(path)
+        return not is_object and self.has_contents(url, path)
+
     def has_contents(self, url: S3Url, path: Path) -> bool:
         """Tell whether a folder is there."""
         # Most objects that are asked for are no folders, which their own listing tells.

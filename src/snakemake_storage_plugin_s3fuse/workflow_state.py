@@ -60,7 +60,7 @@ class WorkflowState:
 
     def learn(self, file: Any) -> None:
         """Take note of a file of a rule, which Snakemake ties to each object of a rule."""
-        if PROTECTED in file.flags and file.is_storage:
+        if PROTECTED in getattr(file, "flags", ()) and file.is_storage:
             raise SettingsError(
                 f"{file.storage_object.query} is protected(), which nobody can do for an object; "
                 "use versions or locks of the bucket instead."

@@ -165,15 +165,6 @@ def secure_prefix(path: Path) -> Path:
     return path
 
 
-def is_replaceable(path: Path) -> bool:
-    """Tell whether another user could replace a path, as `secure_prefix` sees it."""
-    try:
-        _refuse_if_replaceable(path, _OTHER_PREFIX, Path.cwd())
-    except RunDirError:
-        return True
-    return False
-
-
 def is_ours(path: Path) -> bool:
     """Tell whether a path is a directory, and no link to one, that belongs to this user."""
     try:
