@@ -119,14 +119,14 @@ class Run:
             return True
         return self.versions.exists(url, path)
 
-    def footprint(self, url: S3Url, path: Path) -> int:
+    def footprint(self, url: S3Url, path: Path, *, keep: bool = False) -> int:
         """Return the bytes of an object or folder that is not mounted."""
         if info := self.versions.current(url, path):
             size = info.size
         else:
             folder = self.versions.folder(url, path)
             size = sum(info.size for info in folder.infos) if folder else 0
-        return 0 if self.session.placement.is_mounted(size) else size
+        return 0 if not keep and self.session.placement.is_mounted(size) else size
 
     def candidates(self, pattern: S3Url, prefix: str) -> list[str]:
         """List the URLs that may match a pattern with wildcards.

@@ -108,7 +108,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """Return the bytes that it will take on this node: none for what is mounted."""
         if not self.url.key:
             return 0
-        return self.run.footprint(self.url, self.local_path())
+        return self.run.footprint(self.url, self.local_path(), keep=self.keep_local)
 
     def list_candidate_matches(self) -> Iterable[str]:
         """List all objects below the constant part, or folders for a pattern of folders."""
