@@ -18,7 +18,7 @@ from s3fuse.mount.options import MountOptions
 from s3fuse.mount.sweep import sweep
 from s3fuse.node.directories import default_cache_dir, default_mount_root, secure_prefix
 from s3fuse.node.processes import terminate_children
-from s3fuse.node.run_directory import RunDirectory, remove_left
+from s3fuse.node.run_directory import RunDirectory
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.publisher import Publisher
 from s3fuse.s3.connection import Connection
@@ -111,7 +111,6 @@ class Session:
         # Before anything in it is read.
         local_prefix = secure_prefix(local_prefix)
         sweep(options.mount_root, options.cache_dir)
-        remove_left(local_prefix)
         self._run_directory = RunDirectory(local_prefix)
         self.local_prefix = self._run_directory.path
         self._kept: set[Path] = set()

@@ -275,7 +275,8 @@ class Run:
         version that this run knows.
         """
         if self._is_about_to_be_replaced(url, path):
-            self.versions.supersede(url)
+            known = self.versions.current(url, path) or self.versions.expected(manifest_url(url))
+            self.versions.supersede(url, known.etag if known else None)
         elif info := self.versions.current(url, path):
             self.session.publisher.delete(url, [info])
             self.versions.removed(url)

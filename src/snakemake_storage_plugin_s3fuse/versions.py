@@ -77,7 +77,8 @@ class Versions:
         self._lock = threading.Lock()
         self._current: dict[S3Url, ObjectInfo | None] = {}
         self._linked: dict[S3Url, ObjectInfo] = {}
-        self._superseded: set[S3Url] = set()
+        # Outputs that a job is about to replace, and their ETags.
+        self._superseded: dict[S3Url, str | None] = {}
         self._created: set[S3Url] = set()
         # The first answer about an object that is in no listing.
         self._answers: dict[S3Url, ObjectInfo | None] = {}
@@ -108,7 +109,9 @@ class Versions:
             case Source.RUN:
                 return self._current[url]
             case Source.PLAN:
-                return None if self._is_cut(url, path) else self._listings.object(url)
+                if self._is_cut(url, path):
+                    return None
+                return self._answered(url, self._listings.object(url))
             case Source.LISTING:
                 return self._listings.remembered(url)
             case Source.FIRST_LOOK:
@@ -165,7 +168,7 @@ class Versions:
     def exists(self, url: S3Url, path: Path) -> bool:
         """Tell whether an object or folder is there, and no job is about to replace it."""
         if self.is_superseded(url):
-            return False
+            return not self._workflow.runs_here and self._is_replaced(url)
         if self.current(url, path) is not None:
             return True
         # Only a folder is left, which may be named without its slash.
@@ -216,10 +219,10 @@ class Versions:
             if linked:
                 self._linked[url] = info
 
-    def supersede(self, url: S3Url) -> None:
-        """Note that a job is about to replace an object or folder."""
+    def supersede(self, url: S3Url, etag: str | None) -> None:
+        """Note that a job is about to replace a version of an object, or of a manifest."""
         with self._lock:
-            self._superseded.add(url)
+            self._superseded[url] = etag
 
     def published(self, url: S3Url, infos: list[ObjectInfo]) -> None:
         """Note that an object or folder was published, and what it holds now.
@@ -234,7 +237,7 @@ class Versions:
         with self._lock:
             seen = (url, url.child(""))
             replaces = url in self._superseded or any(map(self._listings.has_seen, seen))
-            self._superseded.discard(url)
+            self._superseded.pop(url, None)
             if not replaces:
                 self._created.add(url)
             self._current[S3Url(url.bucket, infos[-1].key)] = infos[-1]
@@ -265,9 +268,10 @@ class Versions:
             )
 
     def refuse_if_inputs_changed(self, output: S3Url, inputs: Iterable[tuple[S3Url, Path]]) -> None:
-        """Notice inputs that were replaced while the job read them through a mount.
+        """Notice inputs that are not what they were when the job got them.
 
-        A mount reads a file in pieces, so a result may mix two versions.
+        A mount reads a file in pieces, so a result may mix two versions of an object.
+        A job that writes to a local copy changes the input of others.
 
         Parameters
         ----------
@@ -279,8 +283,11 @@ class Versions:
         Raises
         ------
         ObjectChanged
-            If one of the inputs is no longer the version that was linked.
+            If one of the inputs is no longer the version that was linked or copied.
         """
+        inputs = list(inputs)
+        for url, path in inputs:
+            self._refuse_if_edited(output, url, path)
         versions = self._linked_versions(inputs)
         if not versions:
             return
@@ -292,6 +299,20 @@ class Versions:
                     f"{url} was replaced while a job read it, so {output} was not "
                     "published; start the run again."
                 )
+
+    def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
+        """Notice a local copy that a job has written to: a copy has the time of its object."""
+        info = self._current.get(url) or self.planned(url)
+        if info is None or path.is_symlink() or not path.is_file():
+            return
+        status = path.stat()
+        if (status.st_size, int(status.st_mtime)) != (info.size, int(info.mtime)):
+            # Not for the next job, either.
+            path.unlink()
+            raise ObjectChanged(
+                f"The local copy of {url} was changed while a job ran, so {output} was not "
+                "published; let the rule write to another file than its input."
+            )
 
     def _linked_versions(
         self, inputs: Iterable[tuple[S3Url, Path]]
@@ -311,6 +332,14 @@ class Versions:
                 is_linked = seen and int(seen.mtime) == int(link.lstat().st_mtime)
                 versions[url] = seen if is_linked else None
         return versions
+
+    def _is_replaced(self, url: S3Url) -> bool:
+        """Tell whether a job on another node has replaced a superseded output by now."""
+        for target in (url, manifest_url(url)):
+            now = None if target.is_folder else self._store.head(target)
+            if now is not None:
+                return now.etag != self._superseded[url]
+        return False
 
     def _answered(self, url: S3Url, info: ObjectInfo | None) -> ObjectInfo | None:
         """Keep the first answer of the store about an object."""
@@ -338,6 +367,9 @@ class Versions:
 
     def _is_mixed(self, url: S3Url, listing: Listing) -> bool:
         """Look for commit records in a listing, of which one says that an output is mixed."""
+        # Once jobs run, what was planned is no longer what is there.
+        if not self._workflow.is_planning:
+            return False
         self._read_records(url.bucket, listing)
         with self._lock:
             found = [record for record in self._records.values() if url in record.outputs]

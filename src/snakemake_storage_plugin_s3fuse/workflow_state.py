@@ -48,6 +48,12 @@ def _stored(job: Any) -> list[Any]:
     ]
 
 
+def _written_by(rule: Any) -> list[Any]:
+    """Return the patterns of what a rule writes: its outputs and its benchmark."""
+    benchmark = getattr(rule, "benchmark", None)
+    return [*rule.output, *([benchmark] if benchmark else [])]
+
+
 class WorkflowState:
     """The running workflow, as far as it is known yet."""
 
@@ -149,7 +155,7 @@ class WorkflowState:
         return {
             rule
             for rule in (self.workflow.rules if self.workflow is not None else ())
-            for file in (*rule.output, *([rule.benchmark] if rule.benchmark else ()))
+            for file in _written_by(rule)
             if file.is_storage and file.match(str(path))
         }
 
@@ -192,6 +198,8 @@ class WorkflowState:
         # Jobs come and go with checkpoints, so look again for what is new.
         if str(path) not in found and self.workflow is not None and not self.is_parsing:
             for job in self.workflow.dag.jobs:
+                # A log is published on its own.
+                self._jobs_by_output.update(dict.fromkeys(map(str, job.log)))
                 for output in _stored(job):
                     self._jobs_by_output[str(output)] = job
                 for file in job.input:
@@ -211,6 +219,6 @@ class WorkflowState:
             output
             for rule in self.workflow.rules
             if not allowed or rule.name in allowed
-            for output in rule.output
+            for output in _written_by(rule)
             if output.is_storage and output.match(path)
         ]

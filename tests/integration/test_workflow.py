@@ -164,7 +164,7 @@ def test_one_missing_output_runs_what_needs_it_and_no_more(
     if not clone:
         shutil.copytree(demo.project.workdir / ".snakemake", tmp_path / ".snakemake")
     results.remove("annual_mean/e1.nc")
-    run = project.snakemake(f".snakemake/storage/s3/{results.name}/annual_mean/e1.nc")
+    run = project.snakemake(f".snakemake/storage/s3/run-0/{results.name}/annual_mean/e1.nc")
     assert run.returncode == 0, run.stderr
     assert jobs_of(output_of(run)) == {"mount": 1, "annual_mean": 1}
     assert (results.folder / "annual_mean/e1.nc").exists()

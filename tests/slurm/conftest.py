@@ -181,14 +181,19 @@ def _nothing_left(slurm: Cluster, server: Server, tmp_path: Path) -> Iterator[No
     for node in slurm.nodes:
         left = [path for path in node.disk.rglob("*") if not path.is_dir()]
         assert left == [], f"{node.name} has files of ours"
-        assert not list(node.disk.glob("copies/*/job-*")), f"{node.name} has folders of jobs"
+        assert not list(node.disk.glob("copies/*/run-*")), f"{node.name} has folders of jobs"
 
 
 def next_job() -> list[str]:
     """A job of ours that does nothing by itself."""
-    code = (
-        "from s3fuse.mount.unmount import sweep;"
-        "from s3fuse.node.directories import default_mount_root;"
-        "sweep(default_mount_root())"
-    )
+    code = """
+import os
+from pathlib import Path
+from s3fuse.mount.sweep import sweep
+from s3fuse.node.directories import default_mount_root
+from s3fuse.node.run_directory import RunDirectory
+sweep(default_mount_root())
+for prefix in Path(os.environ["TMPDIR"], "copies").glob("*"):
+    RunDirectory(prefix).remove()
+"""
     return [sys.executable, "-c", code]

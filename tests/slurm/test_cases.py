@@ -206,7 +206,7 @@ def test_what_a_killed_job_leaves_is_cleaned_by_the_next(
         assert node.daemons() == []
     slurm.ask("srun", "-w", node.name, *next_job())
     assert node.mounted() == []
-    assert not list(node.disk.glob("copies/*/job-*"))
+    assert not list(node.disk.glob("copies/*/run-*"))
     heal([run])
 
 

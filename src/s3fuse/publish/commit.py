@@ -15,10 +15,11 @@ import enum
 import json
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from s3fuse.errors import AccessDenied, ObjectNotFound, PublishError
+from s3fuse.errors import AccessDenied, ObjectChanged, ObjectNotFound, PublishError
 from s3fuse.node.processes import this_process
 from s3fuse.s3.objects import INTERNAL, ObjectInfo
 from s3fuse.s3.store import Store
@@ -48,7 +49,7 @@ class Change:
         Its ETag before; None if there was no object.
     new : tuple of (str or None)
         What its ETag may be afterwards, as stores differ in that of an upload in
-        parts; None for an object that is deleted.  Empty where nobody can tell.
+        parts; None for an object that is deleted.
     """
 
     url: S3Url
@@ -59,7 +60,7 @@ class Change:
         """Compare the ETag that an object has now with those of the change."""
         if now == self.old and now not in self.new:
             return State.OLD
-        return State.NEW if now in self.new or not self.new else State.OTHER
+        return State.NEW if now in self.new else State.OTHER
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,15 @@ class CommitRecord:
             store.call("put_object", url, "write", Key=url.key, Body=body)
 
     def remove(self, store: Store) -> None:
-        """Remove the record from each folder."""
+        """Remove the record from each folder; where that is forbidden, empty it."""
         for folder in self.folders:
             url = folder.child(self.name)
             try:
                 store.call("delete_object", url, "delete", Key=url.key)
             except ObjectNotFound:
                 continue
+            except AccessDenied:
+                replace(self, outputs=(), folders=(folder,), changes=()).write(store)
 
     @classmethod
     def parse(cls, text: bytes, url: S3Url) -> CommitRecord:
@@ -160,7 +163,9 @@ def records(store: Store, bucket: str, internal: Collection[ObjectInfo]) -> list
     for info in internal:
         if info.key.rpartition("/")[2].startswith(NAME):
             url = S3Url(bucket, info.key)
-            found.append(CommitRecord.parse(store.get(url, info), url))
+            # One that goes meanwhile is of a commit that has come to its end.
+            with suppress(ObjectNotFound, ObjectChanged):
+                found.append(CommitRecord.parse(store.get(url, info), url))
     return found
 
 

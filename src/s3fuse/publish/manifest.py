@@ -7,6 +7,9 @@ ETag of every other one.  The folder is there if the manifest is, and if the
 listing agrees with it.  Objects that the manifest does not list belong to
 somebody else: they neither count nor are they deleted.
 
+While a folder is published, its manifest is pending.  The folder is not there
+then, and of two runs that publish it, the one that wrote the pending manifest wins.
+
 Other tools may ignore the manifest, and may delete it; the folder is then made
 again by the rule that writes it.
 """
@@ -23,8 +26,6 @@ from s3fuse.urls import S3Url
 
 #: The last part of the key of a manifest.
 NAME = f"{INTERNAL}manifest.json"
-#: Bytes of a manifest of 100,000 objects with long keys; larger ones are refused.
-MAX_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,13 @@ class Manifest:
     adopted : float, optional
         The time of the latest object of a folder that was there before its manifest,
         in seconds since the epoch.
+    pending : str
+        The publication that is under way; `entries` are those of the folder before it.
     """
 
     entries: Mapping[str, Entry]
     adopted: float | None = None
+    pending: str = ""
 
     @classmethod
     def of(
@@ -84,11 +88,12 @@ class Manifest:
                 for key, entry in content["objects"].items()
             }
             adopted = float(content["adopted"]) if "adopted" in content else None
+            pending = str(content.get("pending", ""))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise PublishError(
                 f"{url} is no manifest of a folder; delete it, and the folder is made again."
             ) from None
-        return cls(entries, adopted)
+        return cls(entries, adopted, pending)
 
     def to_json(self) -> bytes:
         """Write the manifest down."""
@@ -96,6 +101,8 @@ class Manifest:
         content: dict[str, object] = {"version": 1, "objects": dict(sorted(objects.items()))}
         if self.adopted is not None:
             content["adopted"] = self.adopted
+        if self.pending:
+            content["pending"] = self.pending
         return json.dumps(content, indent=1).encode()
 
     def selected(self, folder: S3Url, listing: Listing) -> list[ObjectInfo] | None:
@@ -108,6 +115,8 @@ class Manifest:
         listing : Listing
             All objects below it, at any depth.
         """
+        if self.pending:
+            return None
         prefix = folder.child("").key
         found = [listing.objects.get(prefix + key) for key in self.entries]
         infos = [info for info in found if info is not None]

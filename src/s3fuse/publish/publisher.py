@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from s3fuse.errors import PublishError, S3FuseError
 from s3fuse.publish.commit import Change, CommitRecord, records_beside
@@ -18,15 +17,13 @@ from s3fuse.publish.local import files_below
 from s3fuse.publish.manifest import Manifest, manifest_url
 from s3fuse.publish.upload import Upload
 from s3fuse.s3.etags import holds
-from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
 from s3fuse.traffic import Traffic
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")
-
-T = TypeVar("T")
 
 #: Bytes that S3 copies in one request.
 MAX_COPY = 5 * 2**30
@@ -81,19 +78,22 @@ class _Folder:
         The directory.
     uploads : list of Upload
         Its files.
-    before : Listing
-        What was below the folder.
     obsolete : dict of str to ObjectInfo
         Objects of the old manifest that the directory does not have, by key.
+    manifest : Manifest
+        The manifest of the folder before.
     is_complete : bool
         Whether the folder was there before, and must stay until all is sent.
+    claim : ObjectInfo, optional
+        The pending manifest, while the folder is published.
     """
 
     output: Output
     uploads: list[Upload]
-    before: Listing
     obsolete: dict[str, ObjectInfo]
+    manifest: Manifest
     is_complete: bool
+    claim: ObjectInfo | None = None
 
 
 class Publisher:
@@ -166,7 +166,8 @@ class Publisher:
         """Set the time of an object to now, by copying it onto itself.
 
         S3 has no other way.  Its metadata are stated again; an object that was
-        uploaded in parts may get another ETag.
+        uploaded in parts may get another ETag.  Where the store keeps the time of a
+        copy, the object is uploaded again.
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
         Raises
@@ -193,7 +194,14 @@ class Publisher:
         now = self._store.head(url)
         if now is None or now.size != info.size:
             raise PublishError(f"{url} was replaced while it was touched; start the run again.")
-        return now
+        # rclone tells the new time by HEAD, and the old one by LIST.
+        listed = self._store.list(url).objects.get(url.key)
+        if listed and info.mtime < listed.mtime == now.mtime:
+            return now
+        with tempfile.NamedTemporaryFile(suffix=Path(url.key).suffix) as file:
+            self._store.get_into(url, now, file.file)
+            file.flush()
+            return publish_file(self._store, self._journal, Path(file.name), url, now)
 
     def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
         """Delete versions of objects; what somebody else has replaced stays.
@@ -225,7 +233,7 @@ class Publisher:
             record
             for place in places
             for record in records_beside(self._store, place)
-            if set(record.outputs) <= urls
+            if urls.intersection(record.outputs)
         ]
         folders = [self._folder(each, left) for each in outputs if each.is_folder]
         record = CommitRecord(tuple(urls), tuple(places), tuple(_changes(files, folders)))
@@ -238,33 +246,37 @@ class Publisher:
         self, record: CommitRecord, files: list[Upload], folders: list[_Folder]
     ) -> dict[S3Url, list[ObjectInfo]]:
         """Send everything, then make it visible, then verify it."""
-        replacing = [u for folder in folders if folder.is_complete for u in folder.uploads]
-        new = [u for folder in folders if not folder.is_complete for u in folder.uploads]
+        inner = [(folder, upload) for folder in folders for upload in folder.uploads]
+        # A folder without a manifest is not there, so its new objects need not be hidden.
+        hidden = [*files, *(u for folder, u in inner if folder.is_complete or u.replaces)]
+        new = [u for folder, u in inner if not folder.is_complete and not u.replaces]
         record.write(self._store)
         try:
-            # A folder without a manifest is not there, so its objects need not be hidden.
-            _all(lambda upload: upload.stage(invisibly=True), [*files, *replacing])
+            _all(lambda upload: upload.stage(invisibly=True), hidden)
             _all(lambda upload: upload.stage(invisibly=False), new)
-            _all(Upload.complete, new)
         except BaseException:
-            self._withdraw(record, [*files, *replacing], new)
+            self._withdraw(record, [*hidden, *new])
             raise
         published: dict[S3Url, list[ObjectInfo]] = {}
-        completed = 0
+        is_begun = False
         try:
-            for upload in [*files, *replacing]:
+            for folder in folders:
+                self._claim(folder, record)
+            is_begun = bool(new)
+            _all(Upload.complete, new)
+            for upload in hidden:
                 upload.complete()
-                completed += 1
+                is_begun = True
             for upload in files:
                 published[upload.url] = [upload.verify(self._store.head(upload.url))]
             for folder in folders:
                 published[folder.output.url] = self._finish(folder)
         except BaseException as error:
-            if completed == 0:
-                self._withdraw(record, [*files, *replacing], new)
+            if not is_begun:
+                self._withdraw(record, [*hidden, *new], folders)
                 raise
-            for upload in [*files, *replacing]:
-                upload.abort()
+            # The record stays, by which the next run knows.
+            _all(Upload.abort, [*hidden, *new])
             if isinstance(error, S3FuseError):
                 raise PublishError(
                     f"{error} Some outputs of the same job have been replaced before; the next "
@@ -274,17 +286,25 @@ class Publisher:
         record.remove(self._store)
         return published
 
-    def _withdraw(self, record: CommitRecord, staged: list[Upload], new: list[Upload]) -> None:
-        """Undo a commit of which nothing was visible yet; the record stays where that fails."""
+    def _withdraw(
+        self, record: CommitRecord, staged: list[Upload], folders: Sequence[_Folder] = ()
+    ) -> None:
+        """Undo a commit of which nothing was visible; the record stays where that fails."""
         with contextlib.suppress(S3FuseError):
             _all(Upload.abort, staged)
-            for upload in new:
-                upload.abort()
-                now = self._store.head(upload.url)
-                # Only what this process has just put there.
-                if now and now.etag != upload.old_etag and upload.is_in(now):
-                    self._store.call("delete_object", upload.url, "delete", Key=upload.url.key)
+            for folder in folders:
+                url = folder.output.url.child("")
+                if folder.claim and folder.output.replaces:
+                    self._write(url, folder.manifest, folder.claim)
+                elif folder.claim:
+                    self.delete(url, [folder.claim])
             record.remove(self._store)
+
+    def _claim(self, folder: _Folder, record: CommitRecord) -> None:
+        """Make the manifest of a folder pending, so that one of several runs publishes it."""
+        url, before = folder.output.url.child(""), folder.manifest
+        pending = Manifest(before.entries, before.adopted, record.name)
+        folder.claim = self._write(url, pending, folder.output.replaces)
 
     def _folder(self, output: Output, left: Collection[CommitRecord]) -> _Folder:
         """Look at a directory, and at the folder that it becomes.
@@ -318,12 +338,12 @@ class Publisher:
                 Upload(self._store, self._journal, file, url, before.objects.get(url.key))
                 for url, file in files.items()
             ],
-            before,
             {
                 key: info
                 for key, info in before.objects.items()
                 if key not in keys and known.get(key) == info.etag
             },
+            manifest,
             is_complete=old is not None and manifest.selected(folder, before) is not None,
         )
 
@@ -342,11 +362,22 @@ class Publisher:
         """Verify the objects of a folder, delete those of the old one, and write the manifest."""
         url = folder.output.url.child("")
         now = self._store.list(url, recursive=True)
-        infos = [upload.verify(now.objects.get(upload.url.key)) for upload in folder.uploads]
+        infos = [
+            self._verified(upload, now.objects.get(upload.url.key)) for upload in folder.uploads
+        ]
         for key, info in folder.obsolete.items():
             if (there := now.objects.get(key)) and there.etag == info.etag:
                 self._store.call("delete_object", S3Url(url.bucket, key), "delete", Key=key)
-        return [*infos, self.write_manifest(url, infos, folder.output.replaces)]
+        return [*infos, self.write_manifest(url, infos, folder.claim)]
+
+    def _verified(self, upload: Upload, listed: ObjectInfo | None) -> ObjectInfo:
+        """Verify an object of a folder by its entry in a listing, or else by its own answer."""
+        if listed and not upload.is_in(listed):
+            # A listing does not tell whether an ETag says anything, as it does not under SSE-KMS.
+            now = self._store.head(upload.url)
+            upload.verify(now)
+            return listed
+        return upload.verify(listed)
 
     def write_manifest(
         self,
@@ -374,10 +405,13 @@ class Publisher:
         PublishError
             If somebody else has replaced the manifest.
         """
-        url = manifest_url(folder)
         adopted = max(info.mtime for info in infos) if adopt else None
+        return self._write(folder, Manifest.of(folder, infos, adopted), replaces)
+
+    def _write(self, folder: S3Url, manifest: Manifest, replaces: ObjectInfo | None) -> ObjectInfo:
+        url = manifest_url(folder)
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            file.write(Manifest.of(folder, infos, adopted).to_json())
+            file.write(manifest.to_json())
             file.flush()
             upload = Upload(self._store, self._journal, Path(file.name), url, replaces)
             return _publish_one(self._store, upload)
@@ -394,7 +428,11 @@ class Publisher:
 
     def _file_there(self, output: Output) -> list[ObjectInfo]:
         info = self._store.head(output.url)
-        return [info] if info and holds(info, output.path) else []
+        if info is None or info.size != output.path.stat().st_size:
+            return []
+        # Where nobody can tell the content: what is new has been published just now.
+        is_new = not info.tells_content and info.etag != (output.replaces and output.replaces.etag)
+        return [info] if is_new or holds(info, output.path) else []
 
     def _folder_there(self, output: Output) -> list[ObjectInfo]:
         folder = output.url.child("")
@@ -455,7 +493,7 @@ def _inside(output: Output) -> S3Url:
     return manifest_url(output.url) if output.is_folder else output.url
 
 
-def _all(work: Callable[[Upload], T], uploads: Sequence[Upload]) -> None:
+def _all(work: Callable[[Upload], None], uploads: Sequence[Upload]) -> None:
     """Do the same for many uploads, several at a time; the first failure ends it."""
     if not uploads:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+import time
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +22,13 @@ from s3fuse.urls import S3Url
 log = logging.getLogger("s3fuse")
 
 #: Answers that tell that the object is not what the condition says.
-LOST = ("412", "PreconditionFailed", "404", "NoSuchKey", "NotFound", "NoSuchUpload")
+LOST = ("412", "PreconditionFailed", "404", "NoSuchKey", "NotFound")
 #: Answers that ask for the upload to be sent again.
 CONFLICT = ("409", "ConditionalRequestConflict", "OperationAborted")
+#: Answers of a store that knows no conditions, and refuses what it does not know.
+UNKNOWN_CONDITION = ("501", "NotImplemented")
+#: Seconds before an upload that was in conflict is sent again.
+CONFLICT_PAUSE = 0.5
 #: How often one object is tried to be made visible.
 ATTEMPTS = 6
 
@@ -110,16 +115,23 @@ class Upload:
         for _ in range(ATTEMPTS):
             try:
                 self._answered = self._make_visible(forms[0])
+                break
             except S3FuseError as error:
-                code = store_code(error)
+                code, last = store_code(error), error
                 now = self._look(error)
-                if now and self.is_in(now):
+                if self._is_visible(now):
                     # The answer to a request before was lost.
                     break
                 if code in CONFLICT:
+                    time.sleep(CONFLICT_PAUSE)
                     self._restage()
-                elif code not in LOST or code == "NoSuchUpload":
+                elif code in UNKNOWN_CONDITION and len(forms) > 1:
+                    forms.pop(0)
+                elif code not in LOST:
                     raise
+                elif now is None and forms[0] != "*":
+                    # Somebody has deleted what was there, so nobody loses anything.
+                    forms = ["*", None]
                 elif (now.etag if now else None) == self.old_etag and len(forms) > 1:
                     forms.pop(0)
                 else:
@@ -127,8 +139,8 @@ class Upload:
                         f"{self.url} was replaced since this run was planned, so it was not "
                         "published; start the run again."
                     ) from error
-            else:
-                break
+        else:
+            raise last
         self._id = None
         self._noted.close()
 
@@ -175,7 +187,15 @@ class Upload:
             return False
         if info.tells_content:
             return matches(self.path, info)
-        return not self._answered or info.etag == self._answered
+        # Under SSE-KMS and SSE-C only the answer to the upload tells the ETag.
+        return bool(self._answered) and info.etag == self._answered
+
+    def _is_visible(self, now: ObjectInfo | None) -> bool:
+        """Tell whether the object is the file, and not by having been the same before."""
+        if now is None or not self.is_in(now):
+            return False
+        before = self.replaces
+        return before is None or now.etag != before.etag or now.mtime > before.mtime
 
     def _send_part(self, number: int) -> dict[str, object]:
         part_size = part_size_of(self.path)

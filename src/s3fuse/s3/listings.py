@@ -98,6 +98,13 @@ class Listings:
         for found in (listing, *trees):
             if found is not None:
                 return Answer(found.internal.get(url.key) or found.objects.get(url.key))
+        # A folder that the listing around it lacks has nothing in it.
+        folder = url.parent
+        while folder.key:
+            around = self._remembered(folder.parent)
+            if around is not None:
+                return None if folder.key in around.folders else Answer(None)
+            folder = folder.parent
         return None
 
     def has_seen(self, url: S3Url) -> bool:

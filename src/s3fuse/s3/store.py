@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from s3fuse.errors import (
     AccessDenied,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
+#: Keys among which one of an object is looked for.
+FEW = 10
 #: Bytes of a body that are handed on at a time.
 CHUNK = 256 * 1024
 #: Pages of a listing without an entry that may follow each other.  S3 goes through about
@@ -151,8 +154,9 @@ class Store:
 
     def has_objects(self, url: S3Url) -> bool:
         """Whether anything lies below a folder, by one request."""
-        page = next(self.pages(url, recursive=True, MaxKeys=2))
-        return any(not entry["Key"].endswith("/") for entry in page.get("Contents", ()))
+        page = next(self.pages(url, recursive=True, MaxKeys=FEW))
+        keys = [entry["Key"] for entry in page.get("Contents", ())]
+        return any(not key.endswith("/") and not is_internal(key) for key in keys)
 
     def remove(self, url: S3Url) -> None:
         """Delete an object, or all objects below a folder; never a bucket."""
@@ -160,11 +164,18 @@ class Store:
         if not url.is_folder:
             self.call("delete_object", url, "delete", Key=url.key)
             return
-        for key in self.list(url, recursive=True).objects:
+        listing = self.list(url, recursive=True)
+        for key in (*listing.objects, *listing.internal):
             self.call("delete_object", url, "delete", Key=key)
 
     def get(self, url: S3Url, info: ObjectInfo) -> bytes:
-        """Read one version of a small object, whole.
+        """Read one version of a small object, whole; see `get_into`."""
+        content = io.BytesIO()
+        self.get_into(url, info, content)
+        return content.getvalue()
+
+    def get_into(self, url: S3Url, info: ObjectInfo, file: IO[bytes]) -> None:
+        """Read one version of an object into a file, in one request.
 
         Raises
         ------
@@ -173,16 +184,15 @@ class Store:
         S3FuseError
             If it cannot be read.
         """
-        content = bytearray(info.size)
 
         def write(chunk: bytes, position: int) -> None:
-            content[position : position + len(chunk)] = chunk
+            file.seek(position)
+            file.write(chunk)
 
         try:
             self.read(url, info, 0, info.size, write)
         except Exception as error:
             raise explained(error, url, "read", self.connection) from error
-        return bytes(content)
 
     def uploads(self, url: S3Url) -> Sequence[dict[str, Any]]:
         """The uploads in parts that are under way below a folder or bucket, or for an object."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conditions_proxy import enforcing_conditions
 from conftest import Bucket
 from fault_proxy import Faults, Proxy
 from publishing import publisher_of
@@ -118,13 +120,19 @@ class Job:
             outputs.append(Output(path, url, versions.expected(target)))
         publisher_of(store or self.store).publish(outputs)
 
-    def contents(self) -> set[str]:
-        """What the objects of the outputs tell of the job that wrote them."""
-        return {
-            body.decode().rpartition(" ")[2]
-            for key, body in self.bucket.contents().items()
-            if not key.rpartition("/")[2].startswith(".s3fuse-") and not key.startswith("foreign")
-        }
+    def contents(self, *, counted: bool = False) -> set[str]:
+        """What the objects of the outputs tell of the job that wrote them.
+
+        With `counted`, only those that belong to an output that is there.
+        """
+        bodies = self.bucket.contents()
+        keys = {key for key in bodies if not key.rpartition("/")[2].startswith(".s3fuse-")}
+        if counted:
+            versions = self.versions()
+            folders = [versions.folder(self.url(n), Path(n)) for n in self.names if n[-1] == "/"]
+            inside = {info.key for folder in folders if folder for info in folder.infos}
+            keys &= {*self.names, *inside}
+        return {bodies[key].decode().rpartition(" ")[2] for key in keys}
 
     def internal(self) -> list[str]:
         keys = [key.rpartition("/")[2] for key in self.bucket.contents()]
@@ -238,20 +246,88 @@ def test_an_object_of_the_old_folder_that_somebody_has_replaced_is_not_deleted(
     assert bucket.contents()["tas/only-1"] == b"replaced by somebody"
 
 
-@pytest.mark.parametrize("was_there", [True, False])
-def test_what_another_run_has_published_is_not_replaced(
-    job: Job, was_there: bool, bucket: Bucket
-) -> None:
-    if was_there:
-        job.run("old")
+@pytest.fixture
+def honouring(server: Server) -> Iterator[Store]:
+    """A store that honours conditions on both requests that make an object visible."""
+    with enforcing_conditions(server.connection) as connection:
+        yield Store(connection)
+
+
+class Unconditional(Store):
+    """A store that ignores conditions."""
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        options = {k: v for k, v in options.items() if k not in ("IfMatch", "IfNoneMatch")}
+        return super().call(method, *arguments, **options)
+
+
+def planned(job: Job) -> Versions:
+    """What a run plans with that asks for each output."""
     versions = job.versions()
     for name in job.names:
         versions.expected(manifest_url(job.url(name)) if name.endswith("/") else job.url(name))
+    return versions
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_what_another_run_has_published_is_not_replaced(
+    job: Job, was_there: bool, bucket: Bucket, honouring: Store
+) -> None:
+    job.store = honouring
+    if was_there:
+        job.run("old")
+    versions = planned(job)
     job.run("other")
     before = bucket.contents()
     with pytest.raises(PublishError, match="was replaced since this run was planned"):
         job.publish(versions, "new")
     assert {k: v for k, v in bucket.contents().items() if COMMIT not in k} == before
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_of_two_runs_one_wins_and_the_other_says_so(
+    job: Job, was_there: bool, honouring: Store, tries: range
+) -> None:
+    job.store = honouring
+    for number in tries:
+        if was_there:
+            job.run(f"old{number}")
+        else:
+            for key in job.bucket.contents():
+                job.bucket.remove(key)
+        plans = {content: planned(job) for content in (f"a{number}", f"b{number}")}
+        with ThreadPoolExecutor(2) as pool:
+            ended = {
+                content: pool.submit(job.publish, plans[content], content) for content in plans
+            }
+        failed = {content: each.exception() for content, each in ended.items()}
+        (winner,) = [content for content, error in failed.items() if error is None]
+        (error,) = [error for error in failed.values() if error is not None]
+        assert isinstance(error, PublishError)
+        assert job.contents() == {winner}
+        assert all(job.there().values())
+
+
+def test_without_conditions_nobody_deletes_and_a_mixture_is_made_again(
+    job: Job, honouring: Store, tries: range
+) -> None:
+    # The proxy of the store that honours conditions also takes writes in turn.
+    job.store = honouring
+    for number in tries:
+        job.run(f"old{number}")
+        plans = {content: planned(job) for content in (f"a{number}", f"b{number}")}
+        with ThreadPoolExecutor(2) as pool:
+            ended = [
+                pool.submit(job.publish, plan, content, Unconditional(honouring.connection))
+                for content, plan in plans.items()
+            ]
+        errors = [each.exception() for each in ended]
+        assert all(error is None or isinstance(error, S3FuseError) for error in errors)
+        if len(job.contents(counted=True)) > 1 and all(job.there().values()):
+            pytest.fail(f"{job.contents()} is taken for complete: {errors}")
+        job.run("repaired")
+        assert job.contents() == {"repaired"}
+        assert all(job.there().values())
 
 
 class Deaf(Store):

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from s3fuse.node.processes import OWNER_VARIABLE
-from s3fuse.node.run_directory import NOTE, RunDirectory, remove_left
+from s3fuse.node.run_directory import NOTE, VARIABLE, RunDirectory
 
 MAKE = """
 import sys
@@ -21,7 +20,7 @@ made.remove()
 
 
 def another_process(prefix: Path, *, is_child: bool = True) -> subprocess.Popen[str]:
-    environment = {**os.environ} if is_child else {**os.environ, OWNER_VARIABLE: ""}
+    environment = {**os.environ} if is_child else {**os.environ, VARIABLE: ""}
     return subprocess.Popen(
         [sys.executable, "-c", MAKE, str(prefix)],
         env=environment,
@@ -50,12 +49,7 @@ def test_runs_at_the_same_time_have_directories_of_their_own(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("is_batch_job", [True, False])
-def test_the_directory_goes_with_the_process_that_came_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_batch_job: bool
-) -> None:
-    if is_batch_job:
-        monkeypatch.setenv("SLURM_JOB_ID", "42")
+def test_the_directory_goes_with_the_process_that_made_it(tmp_path: Path) -> None:
     outer = RunDirectory(tmp_path)
     with another_process(tmp_path) as inner:
         inner.communicate()
@@ -64,16 +58,33 @@ def test_the_directory_goes_with_the_process_that_came_first(
     assert not outer.path.exists()
 
 
-def test_batch_jobs_have_directories_of_their_own(
+def test_runs_of_one_batch_job_have_directories_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    first = RunDirectory(tmp_path)
-    monkeypatch.setenv("SLURM_JOB_ID", "43")
-    second = RunDirectory(tmp_path)
-    first.remove()
-    assert second.path.is_dir()
-    assert not first.path.exists()
+    run = RunDirectory(tmp_path)
+    with another_process(tmp_path, is_child=False) as other:
+        assert other.stdout is not None
+        assert Path(other.stdout.readline().strip()) != run.path
+        other.communicate()
+    assert run.path.is_dir()
+
+
+def test_a_child_with_another_prefix_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "a")
+    assert RunDirectory(tmp_path / "b").path == tmp_path / "b/run-0"
+    assert RunDirectory(tmp_path / "a").path == run.path
+
+
+def test_many_runs_that_start_at_once_have_directories_of_their_own(tmp_path: Path) -> None:
+    others = [another_process(tmp_path, is_child=False) for _ in range(8)]
+    for other in others:
+        assert other.stdout is not None
+    found = {Path(o.stdout.readline().strip()) for o in others if o.stdout}
+    for other in others:
+        other.communicate()
+    assert found == {tmp_path / f"run-{number}" for number in range(8)}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_run_has_left_is_gone_before_the_next(tmp_path: Path) -> None:
@@ -84,11 +95,13 @@ def test_what_a_killed_run_has_left_is_gone_before_the_next(tmp_path: Path) -> N
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
         (left / "link").symlink_to(tmp_path / "outside")
-        remove_left(prefix)
+        other = RunDirectory(prefix)
         assert (left / "copy").exists()
         process.kill()
-    remove_left(prefix)
-    assert not left.exists()
+    other.remove()
+    with another_process(prefix, is_child=False) as later:
+        later.communicate()
+    assert list(prefix.iterdir()) == []
     # Links are removed, not followed.
     assert (tmp_path / "outside/x").read_text() == "mine"
 

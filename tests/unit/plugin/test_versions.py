@@ -138,7 +138,7 @@ def test_an_output_is_created_where_there_was_none(
 
 
 def test_a_superseded_output_is_replaced_and_not_created(versions: Versions) -> None:
-    versions.supersede(URL)
+    versions.supersede(URL, "old")
     assert versions.is_superseded(URL)
     versions.published(URL, [NEW])
     assert not versions.is_superseded(URL)
