@@ -25,7 +25,7 @@ from s3fuse.mount.options import MountOptions, Reading
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 PAGE = ROOT / "docs/reference/formats.md"
 HEAD = """\

@@ -22,6 +22,8 @@ from conftest import Bucket, mounted, s3fuse
 from fault_proxy import proxied
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 
 def mount_to_write(bucket: Bucket, workdir: Path, environment: dict[str, str]) -> Path:
     words = ("mount", "--read-write", str(bucket.url))

@@ -15,6 +15,8 @@ import pytest
 from conftest import Bucket, daemons, mounted, output_of, snakemake, snakemake_command
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 SMALL = Path(__file__).parent / "small.smk"
 OPTIONS = ("--cores", "2", "--storage-s3fuse-access", "mount", "--rerun-incomplete")
 

@@ -20,7 +20,7 @@ from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from stores import moto
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 SMALL = Path(__file__).parent / "small.smk"
 BUCKET = S3Url("a-bucket")

@@ -18,6 +18,8 @@ from conftest import WITHOUT_DEVICE, Bucket, mounted, s3fuse
 from fault_proxy import Faults, proxied
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 #: Seconds within which the cause must be named.
 AT_MOST = 15.0
 

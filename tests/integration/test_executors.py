@@ -6,8 +6,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake
 from s3fuse.embedded_server import Server
+
+pytestmark = pytest.mark.fuse
 
 SNAKEFILE = Path(__file__).with_name("months.smk")
 #: An engine: it runs a script beside everything else, and prints the number of the job.

@@ -22,6 +22,8 @@ from fault_proxy import Faults, proxied
 from integration.conftest import SAMPLES, Project
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 SMALL = Path(__file__).parent / "small.smk"
 KEYS = "SNAKEMAKE_STORAGE_S3FUSE_"
 

@@ -23,7 +23,7 @@ from s3fuse.publish.journal import Journal
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 
 def behind(proxy: Proxy, server: Server) -> Store:

@@ -17,7 +17,10 @@ from s3fuse.mount.options import Reading
 SMALL = Path(__file__).parent / "small.smk"
 MB = 2**20
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs")
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs"),
+]
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from conftest import Bucket, mounted
 from s3fuse.embedded_server import Server
 from s3fuse.errors import BucketNotFound, MountBusy, QueryError
 
+pytestmark = pytest.mark.fuse
+
 
 @pytest.fixture(autouse=True)
 def _configured(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

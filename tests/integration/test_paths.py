@@ -22,6 +22,8 @@ from s3fuse.session import Session, SessionOptions
 from s3fuse.urls import S3Url
 from stores import moto
 
+pytestmark = pytest.mark.fuse
+
 #: The user that owns nothing.
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")

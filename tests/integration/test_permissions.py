@@ -27,6 +27,8 @@ from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from stores import moto
 
+pytestmark = pytest.mark.fuse
+
 PAGE = ROOT / "docs/how-to/permissions.md"
 POLICY = json.loads(re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
 INPUT, RESULT = S3Url("my-bucket", "x.txt"), S3Url("my-results", "y.txt")

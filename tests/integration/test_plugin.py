@@ -21,6 +21,8 @@ from s3fuse.errors import ObjectNotFound, QueryError
 from snakemake_storage_plugin_s3fuse import StorageObject, StorageProvider, StorageProviderSettings
 from snakemake_storage_plugin_s3fuse.errors import StorageError
 
+pytestmark = pytest.mark.fuse
+
 
 class SuiteOfSnakemake(TestStorageBase):
     __test__ = False

@@ -23,7 +23,7 @@ OPTIONS = [
     "--disable-sync",
     "--no-first-run",
 ]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

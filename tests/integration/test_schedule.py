@@ -22,6 +22,8 @@ import pytest
 from conftest import Bucket, MakeBucket, mounted, snakemake_command
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 SNAKEFILE = Path(__file__).with_name("months.smk")
 SIZE = 300_000
 #: Months that arrive one after the other, for each of the tries: fifty for ten.

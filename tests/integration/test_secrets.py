@@ -16,6 +16,8 @@ from conftest import ROOT, Bucket, MakeBucket, snakemake_command
 from integration.conftest import SAMPLES, demo_config
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 
 class Watch(threading.Thread):
     """Reads the command lines of all processes, again and again."""

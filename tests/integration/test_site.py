@@ -17,6 +17,9 @@ from conftest import ROOT, Bucket, mounted
 from demo import SAMPLES
 from s3fuse.embedded_server import Server
 
+# The notebook of the site mounts a bucket.
+pytestmark = [pytest.mark.fuse, pytest.mark.s3]
+
 TUTORIAL = (ROOT / "docs/tutorial/first-figure.md").read_text()
 SHELL = (ROOT / "docs/how-to/shell.md").read_text()
 

@@ -19,6 +19,8 @@ from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from stores import StoreUnderTest
 
+pytestmark = pytest.mark.fuse
+
 SMALL = Path(__file__).parent / "small.smk"
 BUCKET = S3Url("a-bucket")
 KEYS = ["plain.nc", "a b/c+d%20#e.nc", "größe/温度.nc", "x" * 200 + "/" + "y" * 200]

@@ -25,6 +25,8 @@ from conftest import (
 from demo import COPY_BELOW
 from integration.conftest import SAMPLES, Demo, Project, demo_config
 
+pytestmark = pytest.mark.fuse
+
 DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
 STEPS = ["annual_mean", "anomaly", "climatology", "series"]
 RESULTS = sorted(

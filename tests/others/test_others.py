@@ -21,6 +21,8 @@ from demo import SAMPLES
 from s3fuse import __version__
 from s3fuse.embedded_server import Server
 
+pytestmark = pytest.mark.fuse
+
 HERE = Path(__file__).parent
 PAGE = (ROOT / "docs/how-to/own-workflow.md").read_text()
 

@@ -19,7 +19,7 @@ from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, SlurmNode, wait_for
 from slurm.conftest import NAMES, Inputs, MakeRun, Run, next_job
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.fuse, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
 def heal(runs: Sequence[Run]) -> None:

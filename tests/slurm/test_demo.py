@@ -16,7 +16,7 @@ from watching import Watching
 
 __all__ = ["demo"]
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fuse, pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
 class Watch(Watching):

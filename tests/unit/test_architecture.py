@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import graphlib
 import importlib
 import inspect
 import logging
@@ -15,6 +16,7 @@ import typing
 from pathlib import Path
 
 import click
+import grimp
 import pytest
 
 import s3fuse
@@ -80,6 +82,13 @@ def test_a_cached_function_is_state() -> None:
     cached = functools.lru_cache(is_immutable)
     cached.__module__ = OURS[0]
     assert not is_immutable(cached)
+
+
+def test_imports_have_no_circle() -> None:
+    graph = grimp.build_graph(*(package.__name__ for package in PACKAGES))
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    # Raises `CycleError`, which names the circle.
+    graphlib.TopologicalSorter(imports).prepare()
 
 
 #: What an input passes on its way from a query to bytes at a local path.

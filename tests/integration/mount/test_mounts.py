@@ -27,6 +27,8 @@ from s3fuse.mount.unmount import fusermount, unmount, unmount_all
 from s3fuse.node.processes import Process
 from s3fuse.s3.connection import Connection
 
+pytestmark = pytest.mark.fuse
+
 
 def assert_clean(made: Mounts) -> None:
     assert not any(str(made.root) in line for line in mounted())

@@ -23,6 +23,8 @@ from s3fuse.mount.s3fs_cache import page_list as pages
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
 
+pytestmark = pytest.mark.fuse
+
 DAYS = 300
 MEGABYTE = 10**6
 

@@ -15,6 +15,8 @@ from fault_proxy import Faults, Proxy, Request
 from s3fuse.embedded_server import Server
 from s3fuse.publish.manifest import NAME as MANIFEST
 
+pytestmark = pytest.mark.fuse
+
 HEAD = """\
 storage s3:
     provider="s3fuse",

@@ -18,6 +18,8 @@ from s3fuse.s3.connection import Connection
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
+pytestmark = pytest.mark.fuse
+
 URL = S3Url("bucket", "in.txt")
 STATUSES = [301, 302, 303, 307, 308]
 
