@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from pathlib import Path
 
 from s3fuse.publish.journal import Journal
@@ -31,4 +31,5 @@ def publish_folder(store: Store, path: Path, folder: S3Url) -> list[ObjectInfo]:
 
 
 def _journal() -> Journal:
-    return Journal(Path(os.environ["XDG_RUNTIME_DIR"]) / "s3fuse")
+    # Its own: a test may leave notes of a process that was killed, and is not.
+    return Journal(Path(tempfile.mkdtemp()) / "s3fuse")

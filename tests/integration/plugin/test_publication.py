@@ -29,7 +29,10 @@ class Workflow:
     """A Snakefile in a directory, on one bucket."""
 
     def __init__(self, folder: Path, bucket: Bucket, server: Server, text: str) -> None:
-        self.folder, self.bucket, self.environment = folder, bucket, server.environment
+        self.folder, self.bucket = folder, bucket
+        # What killed runs note there is no business of other tests.
+        (folder / "run").mkdir(mode=0o700)
+        self.environment = {**server.environment, "XDG_RUNTIME_DIR": str(folder / "run")}
         self.text = HEAD + text.replace("BUCKET", bucket.name)
 
     def prepare(self, name: str) -> Path:
@@ -149,6 +152,7 @@ rule two:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 7))
 def test_killed_at_any_completing_request_a_fresh_clone_repairs(
     tmp_path: Path, bucket: Bucket, server: Server, proxy: Proxy, number: int
@@ -239,6 +243,7 @@ def test_objects_of_others_do_not_make_a_folder(
     assert workflow.contents()["parts/1"] == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "old"])
 @pytest.mark.parametrize("how", ["killed", "refused"])
 def test_a_folder_that_is_cut_is_made_again_from_a_fresh_clone(
@@ -317,6 +322,7 @@ rule use:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -443,6 +449,7 @@ rule step:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("access", ["mount", "copy"])
 @pytest.mark.parametrize("how", ["flag", "option"])
 def test_local_copies_are_kept_where_one_looks_for_them(

@@ -163,6 +163,7 @@ def test_published_and_replaced(job: Job) -> None:
     assert len(job.bucket.keys()) == 4 * folders + len(job.names) - folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "old"])
 def test_killed_before_any_request(job: Job, before: str) -> None:
     old: set[str] = set()
@@ -284,6 +285,7 @@ def test_what_another_run_has_published_is_not_replaced(
     assert {k: v for k, v in bucket.contents().items() if COMMIT not in k} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("was_there", [True, False])
 def test_of_two_runs_one_wins_and_the_other_says_so(
     job: Job, was_there: bool, honouring: Store, tries: range
@@ -308,6 +310,7 @@ def test_of_two_runs_one_wins_and_the_other_says_so(
         assert all(job.there().values())
 
 
+@pytest.mark.slow
 def test_without_conditions_nobody_deletes_and_a_mixture_is_made_again(
     job: Job, honouring: Store, tries: range
 ) -> None:
