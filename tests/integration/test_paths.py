@@ -111,6 +111,7 @@ def test_a_wildcard_that_leads_out_of_the_local_prefix_is_refused(
     assert list(tmp_path.rglob("owned*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.fuse
 @pytest.mark.parametrize(
     "name", [b"run,allow_other", b"run 1", b"run\\1", b"run\n1", b"run\t1", b"latin-\xe9", b"-rf"]

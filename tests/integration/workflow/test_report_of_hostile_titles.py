@@ -15,6 +15,7 @@ TITLE = "</script><script>alert(1)</script> `x`_"
 KEY = "a<b &amp; c.pp"
 
 
+@pytest.mark.slow
 def test_no_script_gets_into_the_report(
     tmp_path: Path, server: Server, bucket: Bucket, make_bucket: MakeBucket
 ) -> None:
