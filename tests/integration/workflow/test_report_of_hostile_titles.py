@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+import pytest
+
 from conftest import Bucket, MakeBucket, output_of
 from demo import SAMPLES
 from integration.conftest import Project
