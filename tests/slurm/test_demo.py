@@ -16,7 +16,12 @@ from watching import Watching
 
 __all__ = ["demo"]
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.slurm,
+    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
+]
 
 
 class Watch(Watching):
@@ -43,7 +48,7 @@ def test_the_demo_on_two_nodes(
     project.configure(demo_config(str(demo.inputs.url), str(results.url)))
 
     with Watch(slurm) as watch:
-        run = project.snakemake(*map(str, OPTIONS), profile=None, timeout=280)
+        run = project.snakemake(*map(str, OPTIONS), profile=None, timeout=840)
 
     assert run.returncode == 0, run.stderr[-3000:]
     assert results.keys() == RESULTS
