@@ -117,6 +117,6 @@ def test_a_file_of_credentials_that_is_written_anew_is_read_again(
     (tmp_path / "x").write_text("content")
     info = publish(store, tmp_path / "x", BUCKET.child("x"))
     assert info.size == 7
-    monkeypatch.setattr("s3fuse.s3.connection.LOOK_UP_INTERVAL", 1e-3)
+    monkeypatch.setattr("s3fuse.s3.credentials.LOOK_UP_INTERVAL", 1e-3)
     assert connection.credentials().access_key == "NEW"
     assert replace(connection, anonymous=True).credentials().environment == {}

@@ -241,23 +241,30 @@ def test_a_failed_job_leaves_its_old_output(
 
 
 @pytest.mark.slow
-def test_of_two_outputs_neither_is_left_when_one_cannot_be_published(
+def test_of_two_outputs_one_that_cannot_become_visible_is_made_again_with_the_other(
     tmp_path: Path, server: Server, bucket: Bucket
 ) -> None:
     bucket.write("in.txt", "content")
-    # A directory on the server's disk where the object should go.
+    # A directory on the server's disk where the object should go: no upload fails by it,
+    # and the last step of the second one does.
     (bucket.folder / "b.txt/x").mkdir(parents=True)
-    run = run_step(
-        tmp_path,
-        server,
-        "for each in $OUTPUTS; do cp $INPUT $each; done",
+    arguments = (
+        "for each in $OUTPUTS; do cp $INPUT $each; echo $RANDOM >> $each; done",
         f"{bucket.url}/in.txt",
         f"{bucket.url}/a.txt",
         f"{bucket.url}/b.txt",
     )
+    run = run_step(tmp_path, server, *arguments)
     assert run.returncode != 0
     assert "b.txt" in output_of(run)
-    assert bucket.keys() == ["in.txt"]
+    before = (bucket.folder / "a.txt").read_text()
+    shutil.rmtree(bucket.folder / "b.txt")
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    again = run_step(clone, server, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert bucket.keys() == ["a.txt", "b.txt", "in.txt"]
+    assert (bucket.folder / "a.txt").read_text() != before
 
 
 def test_output_that_is_meant_to_go_goes(tmp_path: Path, server: Server, bucket: Bucket) -> None:

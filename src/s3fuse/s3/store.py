@@ -12,10 +12,12 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from s3fuse.errors import (
     AccessDenied,
+    CredentialsError,
     EndpointError,
     ListingError,
     ObjectChanged,
     ObjectNotFound,
+    S3FuseError,
 )
 from s3fuse.s3.client import open_filesystem
 from s3fuse.s3.connection import Connection
@@ -33,6 +35,8 @@ T = TypeVar("T")
 
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
+#: Codes of answers to HEAD, which have no body, behind which any refusal may be.
+WITHOUT_REASON = ("400", "403")
 #: Keys among which one of an object is looked for.
 FEW = 10
 #: Bytes of a body that are handed on at a time.
@@ -272,7 +276,25 @@ class Store:
         try:
             return self._renewing(send, timeout)
         except Exception as error:
+            if method == "head_object" and code_of(error) in WITHOUT_REASON:
+                self._refuse_credentials(url)
             raise explained(error, url, action, self.connection) from error
+
+    def _refuse_credentials(self, url: S3Url) -> None:
+        """Raise what is wrong with the credentials, by a request whose answer has a body.
+
+        Raises
+        ------
+        CredentialsError
+            If it is they that the store refuses.
+        """
+        try:
+            self._page(url, MaxKeys=1)
+        except CredentialsError:
+            raise
+        except S3FuseError:
+            # The request before had another reason, which is said of that.
+            return
 
     async def _request(
         self, method: Callable[..., Awaitable[dict[str, Any]]], **kwargs: Any
