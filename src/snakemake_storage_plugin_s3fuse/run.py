@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -237,12 +237,10 @@ class Run:
     def _publish_all(self, job: JobOutputs) -> None:
         versions = self.versions
         versions.refuse_if_inputs_changed(next(iter(job.outputs)), job.inputs)
-        outputs = [
-            Output(path, url, versions.expected(_target(url, path)))
-            for url, path in job.outputs.items()
-        ]
+        outputs = [Output(path, url) for url, path in job.outputs.items()]
         published = self.session.publisher.publish(
-            outputs, may_be_there=self.workflow.leaves_jobs_to_a_step
+            [replace(each, replaces=versions.expected(each.target)) for each in outputs],
+            may_be_there=self.workflow.leaves_jobs_to_a_step,
         )
         for url, infos in published.items():
             versions.published(url, infos)
@@ -302,8 +300,3 @@ class Run:
             self.session.close()
         finally:
             self._collector.close()
-
-
-def _target(url: S3Url, path: Path) -> S3Url:
-    """Return the object by which an output is known: of a folder, its manifest."""
-    return manifest_url(url) if path.is_dir() else url

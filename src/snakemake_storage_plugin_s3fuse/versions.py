@@ -12,7 +12,7 @@ from pathlib import Path
 
 from s3fuse.errors import ObjectChanged, PublishError
 from s3fuse.publish.commit import CommitRecord, records
-from s3fuse.publish.manifest import Manifest, manifest_url
+from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY
@@ -374,7 +374,8 @@ class Versions:
         with self._lock:
             found = [record for record in self._records.values() if url in record.outputs]
         return any(
-            record.is_mixed(self._etag)
+            not record.is_outdated(url, self._etag(url))
+            and record.is_mixed(self._etag)
             and self._workflow.are_siblings(self._prefix / u.local_suffix() for u in record.outputs)
             for record in found
         )
@@ -395,8 +396,7 @@ class Versions:
         """Read a version of a manifest, once."""
         key = (folder, info.etag)
         if key not in self._manifests:
-            url = manifest_url(folder)
-            self._manifests[key] = Manifest.parse(self._store.get(url, info), url)
+            self._manifests[key] = read_manifest(self._store, folder, info)
         return self._manifests[key]
 
     def _tell_without_manifest(self, url: S3Url) -> None:

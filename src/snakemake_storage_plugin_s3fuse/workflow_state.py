@@ -147,17 +147,8 @@ class WorkflowState:
 
         Rules may have been divided since the outputs were written.
         """
-        rules = [self._rules_writing(path) for path in paths]
+        rules = [{output.rule for output in self._outputs_like(path)} for path in paths]
         return not any(rules) or bool(set.intersection(*rules))
-
-    def _rules_writing(self, path: Path) -> set[Any]:
-        """Return the rules that write a path, as an output or as a benchmark."""
-        return {
-            rule
-            for rule in (self.workflow.rules if self.workflow is not None else ())
-            for file in _written_by(rule)
-            if file.is_storage and file.match(str(path))
-        }
 
     def is_output(self, path: Path) -> bool:
         """Whether a rule writes this path, here or in another process of this run."""

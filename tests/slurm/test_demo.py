@@ -19,7 +19,6 @@ __all__ = ["demo"]
 pytestmark = [
     pytest.mark.fuse,
     pytest.mark.slurm,
-    pytest.mark.timeout(600),
     pytest.mark.timeout(900),
 ]
 

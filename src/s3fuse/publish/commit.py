@@ -99,6 +99,10 @@ class CommitRecord:
         telling = (change for change in self.changes if change.old not in change.new)
         return len({change.state(now(change.url)) for change in telling}) > 1
 
+    def is_outdated(self, url: S3Url, etag: str | None) -> bool:
+        """Tell whether an object has been published anew since, and is no part of this commit."""
+        return any(each.url == url and each.state(etag) is State.OTHER for each in self.changes)
+
     def write(self, store: Store) -> None:
         """Write the record into each folder."""
         content = {

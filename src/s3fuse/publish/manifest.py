@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from s3fuse.errors import PublishError
 from s3fuse.s3.objects import INTERNAL, Listing, ObjectInfo
+from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 #: The last part of the key of a manifest.
@@ -128,3 +129,17 @@ class Manifest:
 def manifest_url(folder: S3Url) -> S3Url:
     """Return where the manifest of a folder is."""
     return folder.child(NAME)
+
+
+def read_manifest(store: Store, folder: S3Url, info: ObjectInfo) -> Manifest:
+    """Read one version of the manifest of a folder.
+
+    Raises
+    ------
+    PublishError
+        If it is none.
+    ObjectChanged
+        If it was replaced.
+    """
+    url = manifest_url(folder)
+    return Manifest.parse(store.get(url, info), url)

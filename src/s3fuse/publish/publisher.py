@@ -7,15 +7,16 @@ import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from s3fuse.errors import PublishError, S3FuseError
 from s3fuse.publish.commit import Change, CommitRecord, records_beside
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.local import files_below
-from s3fuse.publish.manifest import Manifest, manifest_url
-from s3fuse.publish.upload import Upload
+from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
+from s3fuse.publish.upload import Sender, Upload
 from s3fuse.s3.etags import holds
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY
@@ -24,6 +25,8 @@ from s3fuse.traffic import Traffic
 from s3fuse.urls import S3Url
 
 log = logging.getLogger("s3fuse")
+
+T = TypeVar("T")
 
 #: Bytes that S3 copies in one request.
 MAX_COPY = 5 * 2**30
@@ -66,6 +69,11 @@ class Output:
     def is_folder(self) -> bool:
         """Whether this becomes a folder."""
         return self.path.is_dir()
+
+    @property
+    def target(self) -> S3Url:
+        """The object by which the output is known: of a folder, its manifest."""
+        return manifest_url(self.url) if self.is_folder else self.url
 
 
 @dataclass
@@ -110,7 +118,9 @@ class Publisher:
     """
 
     def __init__(self, store: Store, journal: Journal, traffic: Traffic) -> None:
-        self._store, self._journal, self._traffic = store, journal, traffic
+        self._store, self._sender, self._traffic = store, Sender(store, journal), traffic
+        # ETags of what was sent and may have become visible though its publication failed.
+        self._unconfirmed: dict[S3Url, set[str]] = {}
 
     def publish(
         self,
@@ -149,15 +159,23 @@ class Publisher:
             self._store.check(bucket)
         if may_be_there and (there := self._all_there(outputs)):
             return there
+        outputs = [self._tried_again(each) for each in outputs]
         files = [
-            Upload(self._store, self._journal, each.path, each.url, each.replaces)
+            Upload(self._sender, each.path, each.url, each.replaces)
             for each in outputs
             if not each.is_folder
         ]
-        if len(outputs) == 1 and files:
-            published = {files[0].url: [_publish_one(self._store, files[0])]}
-        else:
-            published = self._publish_together(outputs, files)
+        try:
+            if len(outputs) == 1 and files:
+                published = {files[0].url: [_publish_one(self._store, files[0])]}
+            else:
+                published = self._publish_together(outputs, files)
+        except BaseException:
+            for upload in files:
+                self._may_be_visible(upload)
+            raise
+        for each in outputs:
+            self._unconfirmed.pop(each.target, None)
         if not may_be_there:
             self._traffic.adds_published(i.size for infos in published.values() for i in infos)
         return published
@@ -201,7 +219,7 @@ class Publisher:
         with tempfile.NamedTemporaryFile(suffix=Path(url.key).suffix) as file:
             self._store.get_into(url, now, file.file)
             file.flush()
-            return publish_file(self._store, self._journal, Path(file.name), url, now)
+            return _publish_one(self._store, Upload(self._sender, Path(file.name), url, now))
 
     def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
         """Delete versions of objects; what somebody else has replaced stays.
@@ -213,21 +231,34 @@ class Publisher:
         infos : iterable of ObjectInfo
             The versions.
         """
-        for info in infos:
+
+        def delete(info: ObjectInfo) -> None:
             each = S3Url(url.bucket, info.key)
             now = self._store.head(each)
             if now is None:
-                continue
-            if now.etag != info.etag:
+                return
+            if now.etag == info.etag:
+                self._store.call("delete_object", each, "delete", Key=each.key)
+            else:
                 log.warning(f"{each} was replaced by somebody else, so it was not deleted.")
-                continue
-            self._store.call("delete_object", each, "delete", Key=each.key)
+
+        _all(delete, list(infos))
+
+    def _may_be_visible(self, upload: Upload) -> None:
+        """Note what was sent in vain, or may be visible in spite of an error."""
+        self._unconfirmed.setdefault(upload.url, set()).update(upload.possible_etags)
+
+    def _tried_again(self, output: Output) -> Output:
+        """Let an output replace what an earlier try of the same job has made visible."""
+        etags = self._unconfirmed.get(output.target)
+        now = self._store.head(output.target) if etags else None
+        return replace(output, replaces=now) if etags and now and now.etag in etags else output
 
     def _publish_together(
         self, outputs: Sequence[Output], files: list[Upload]
     ) -> dict[S3Url, list[ObjectInfo]]:
         """Publish several objects, after publications of the same outputs that were cut."""
-        places = list(dict.fromkeys(_inside(output).parent for output in outputs))
+        places = list(dict.fromkeys(output.target.parent for output in outputs))
         urls = {output.url for output in outputs}
         left = [
             record
@@ -323,7 +354,7 @@ class Publisher:
                 f"{output.url} was replaced since this run was planned, so it was not "
                 "published; start the run again."
             )
-        manifest = self.manifest(folder, old) if old else Manifest({})
+        manifest = read_manifest(self._store, folder, old) if old else Manifest({})
         known = {folder.key + key: entry.etag for key, entry in manifest.entries.items()}
         for record in left:
             # What a publication that was cut has put there is nobody else's.
@@ -335,7 +366,7 @@ class Publisher:
         return _Folder(
             output,
             [
-                Upload(self._store, self._journal, file, url, before.objects.get(url.key))
+                Upload(self._sender, file, url, before.objects.get(url.key))
                 for url, file in files.items()
             ],
             {
@@ -346,17 +377,6 @@ class Publisher:
             manifest,
             is_complete=old is not None and manifest.selected(folder, before) is not None,
         )
-
-    def manifest(self, folder: S3Url, info: ObjectInfo) -> Manifest:
-        """Read the manifest of a folder.
-
-        Raises
-        ------
-        PublishError
-            If it cannot be read.
-        """
-        url = manifest_url(folder)
-        return Manifest.parse(self._store.get(url, info), url)
 
     def _finish(self, folder: _Folder) -> list[ObjectInfo]:
         """Verify the objects of a folder, delete those of the old one, and write the manifest."""
@@ -413,7 +433,8 @@ class Publisher:
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             file.write(manifest.to_json())
             file.flush()
-            upload = Upload(self._store, self._journal, Path(file.name), url, replaces)
+            upload = Upload(self._sender, Path(file.name), url, replaces)
+            self._may_be_visible(upload)
             return _publish_one(self._store, upload)
 
     def _all_there(self, outputs: Sequence[Output]) -> dict[S3Url, list[ObjectInfo]] | None:
@@ -438,7 +459,7 @@ class Publisher:
         folder = output.url.child("")
         now = self._store.list(folder, recursive=True)
         info = now.internal.get(manifest_url(folder).key)
-        infos = self.manifest(folder, info).selected(folder, now) if info else None
+        infos = read_manifest(self._store, folder, info).selected(folder, now) if info else None
         files = {url.key: file for url, file in files_below(output.path, output.url).items()}
         if info is None or infos is None or {each.key for each in infos} != files.keys():
             return []
@@ -464,7 +485,7 @@ def publish_file(
         The version that it may replace; None if there must be none.
     """
     store.check(url.bucket)
-    return _publish_one(store, Upload(store, journal, path, url, replaces))
+    return _publish_one(store, Upload(Sender(store, journal), path, url, replaces))
 
 
 def _publish_one(store: Store, upload: Upload) -> ObjectInfo:
@@ -488,17 +509,12 @@ def _changes(files: Iterable[Upload], folders: Iterable[_Folder]) -> Iterable[Ch
             yield Change(S3Url(folder.output.url.bucket, key), info.etag, (None,))
 
 
-def _inside(output: Output) -> S3Url:
-    """Return an object that shares a folder with the commit record of an output."""
-    return manifest_url(output.url) if output.is_folder else output.url
-
-
-def _all(work: Callable[[Upload], None], uploads: Sequence[Upload]) -> None:
-    """Do the same for many uploads, several at a time; the first failure ends it."""
-    if not uploads:
+def _all(work: Callable[[T], None], each_of: Sequence[T]) -> None:
+    """Do the same for many uploads or objects, several at a time; the first failure ends it."""
+    if not each_of:
         return
-    with ThreadPoolExecutor(min(len(uploads), CONCURRENCY)) as pool:
-        done = [pool.submit(work, upload) for upload in uploads]
+    with ThreadPoolExecutor(min(len(each_of), CONCURRENCY)) as pool:
+        done = [pool.submit(work, each) for each in each_of]
         try:
             for each in done:
                 each.result()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+import threading
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,43 @@ LOST = ("412", "PreconditionFailed", "404", "NoSuchKey", "NotFound")
 CONFLICT = ("409", "ConditionalRequestConflict", "OperationAborted")
 #: Answers of a store that knows no conditions, and refuses what it does not know.
 UNKNOWN_CONDITION = ("501", "NotImplemented")
+#: Bytes of bodies that a session has in memory at the same time.
+MOST_IN_MEMORY = 16 * PART_SIZE
 #: Seconds before an upload that was in conflict is sent again.
 CONFLICT_PAUSE = 0.5
 #: How often one object is tried to be made visible.
 ATTEMPTS = 6
+
+
+class Sender:
+    """What all uploads of a session share.
+
+    Parameters
+    ----------
+    store : Store
+        Where to.
+    journal : Journal
+        Where uploads in parts are noted while they last.
+    """
+
+    def __init__(self, store: Store, journal: Journal) -> None:
+        self.store, self.journal = store, journal
+        self._left = MOST_IN_MEMORY
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Wait until so many bytes may be in memory, and hold them for a while."""
+        size = min(size, MOST_IN_MEMORY)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += size
+                self._changed.notify_all()
 
 
 class Upload:
@@ -42,10 +77,8 @@ class Upload:
 
     Parameters
     ----------
-    store : Store
-        Where to.
-    journal : Journal
-        Where an upload in parts is noted while it lasts.
+    sender : Sender
+        What it shares with other uploads.
     path : Path
         The file.
     url : S3Url
@@ -54,17 +87,10 @@ class Upload:
         The version that was there when the run was planned.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        journal: Journal,
-        path: Path,
-        url: S3Url,
-        replaces: ObjectInfo | None,
-    ) -> None:
+    def __init__(self, sender: Sender, path: Path, url: S3Url, replaces: ObjectInfo | None) -> None:
         self.path, self.url, self.replaces = path, url, replaces
         self.size = path.stat().st_size
-        self._store, self._journal = store, journal
+        self._sender, self._store = sender, sender.store
         self._noted = ExitStack()
         self._note: Note | None = None
         self._id: str | None = None
@@ -75,6 +101,11 @@ class Upload:
     def etags(self) -> tuple[str, str]:
         """What the ETag of the object may be, by the content of the file."""
         return etags_of(self.path)
+
+    @property
+    def possible_etags(self) -> set[str]:
+        """What the ETag of the object may be, by the file and by the answer of the store."""
+        return {*self.etags, self._answered} - {""}
 
     @property
     def old_etag(self) -> str | None:
@@ -91,7 +122,7 @@ class Upload:
         """
         if not invisibly and self.size < 2 * PART_SIZE:
             return
-        self._note = self._noted.enter_context(self._journal.noted(self._store, self.url))
+        self._note = self._noted.enter_context(self._sender.journal.noted(self._store, self.url))
         answer = self._call("create_multipart_upload", **_content_type(self.path))
         self._id = answer["UploadId"]
         self._note.write(self._id)
@@ -199,16 +230,16 @@ class Upload:
 
     def _send_part(self, number: int) -> dict[str, object]:
         part_size = part_size_of(self.path)
-        with self.path.open("rb") as file:
+        with self._sender.room_for(part_size), self.path.open("rb") as file:
             file.seek((number - 1) * part_size)
             body = file.read(part_size)
-        answer = self._call(
-            "upload_part",
-            UploadId=self._id,
-            PartNumber=number,
-            Body=body,
-            ContentMD5=content_md5(body),
-        )
+            answer = self._call(
+                "upload_part",
+                UploadId=self._id,
+                PartNumber=number,
+                Body=body,
+                ContentMD5=content_md5(body),
+            )
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     def _make_visible(self, expected: str | None) -> str:
@@ -217,10 +248,11 @@ class Upload:
         if expected:
             options["IfNoneMatch" if expected == "*" else "IfMatch"] = expected
         if self._id is None:
-            # The store compares the MD5 before it replaces anything.
-            body = self.path.read_bytes()
-            options |= {"Body": body, "ContentMD5": content_md5(body)}
-            answer = self._call("put_object", **options, **_content_type(self.path))
+            with self._sender.room_for(self.size):
+                # The store compares the MD5 before it replaces anything.
+                body = self.path.read_bytes()
+                options |= {"Body": body, "ContentMD5": content_md5(body)}
+                answer = self._call("put_object", **options, **_content_type(self.path))
         else:
             options |= {"UploadId": self._id, "MultipartUpload": {"Parts": self._parts}}
             answer = self._call("complete_multipart_upload", **options)

@@ -19,7 +19,7 @@ from s3fuse.errors import AccessDenied, EndpointError, PublishError, S3FuseError
 from s3fuse.publish.commit import NAME as COMMIT
 from s3fuse.publish.manifest import NAME as MANIFEST
 from s3fuse.publish.manifest import manifest_url
-from s3fuse.publish.publisher import Output
+from s3fuse.publish.publisher import Output, Publisher
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.store import Store
@@ -112,13 +112,19 @@ class Job:
                 versions.current(self.url(name), Path(name))
         self.publish(versions, content, store)
 
-    def publish(self, versions: Versions, content: str, store: Store | None = None) -> None:
+    def publish(
+        self,
+        versions: Versions,
+        content: str,
+        store: Store | None = None,
+        publisher: Publisher | None = None,
+    ) -> None:
         outputs = []
         for name in self.names:
             url, path = self.url(name), self.write(name, content)
             target = manifest_url(url) if name.endswith("/") else url
             outputs.append(Output(path, url, versions.expected(target)))
-        publisher_of(store or self.store).publish(outputs)
+        (publisher or publisher_of(store or self.store)).publish(outputs)
 
     def contents(self, *, counted: bool = False) -> set[str]:
         """What the objects of the outputs tell of the job that wrote them.
@@ -193,6 +199,48 @@ def test_killed_before_any_request(job: Job, before: str) -> None:
             assert job.contents() == {"new"}
             assert requests > 2
             return
+    pytest.fail("it needs too many requests")
+
+
+class RefusingStore(Store):
+    """Refuses one of the requests that change something."""
+
+    def __init__(self, connection: Connection, request: int) -> None:
+        super().__init__(connection)
+        self.left = request
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if method in CHANGING:
+            self.left -= 1
+            if self.left == -1:
+                raise AccessDenied("not now")
+        return super().call(method, *arguments, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["nothing", "old"])
+def test_a_job_whose_publication_failed_may_be_tried_again(
+    job: Job, before: str, honouring: Store
+) -> None:
+    job.store = honouring
+    for request in range(100):
+        if before == "old":
+            job.run("old")
+        store = RefusingStore(job.store.connection, request)
+        publisher, versions = publisher_of(store), planned(job)
+        try:
+            job.publish(versions, "new", publisher=publisher)
+        except S3FuseError:
+            # As by `--retries`: another try of the same run, which plans nothing anew.
+            job.publish(versions, "again", publisher=publisher)
+            assert job.contents() == {"again"}, request
+            assert all(job.there().values())
+        else:
+            assert job.contents() == {"new"}
+            assert request > 2
+            return
+        for key in job.bucket.contents():
+            job.bucket.remove(key)
     pytest.fail("it needs too many requests")
 
 
