@@ -190,6 +190,8 @@ class Run:
                 raise not_found(url)
             infos = folder.infos
             placement.folder(url, infos, path, copy=keep)
+            if not path.is_symlink():
+                versions.retrieved_folder(url, infos, path)
         self.session.traffic.adds_read(url.bucket, infos, copied=not path.is_symlink())
 
     def publish(self, job: JobOutputs, url: S3Url) -> None:

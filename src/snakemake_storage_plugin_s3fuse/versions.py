@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import shutil
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
-from s3fuse.urls import S3Url
+from s3fuse.urls import S3Url, path_below
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
 log = logging.getLogger("s3fuse")
@@ -77,6 +78,8 @@ class Versions:
         self._lock = threading.Lock()
         self._current: dict[S3Url, ObjectInfo | None] = {}
         self._linked: dict[S3Url, ObjectInfo] = {}
+        # Folders that were copied, and the files that are in their local paths since.
+        self._copied_folders: dict[S3Url, dict[Path, ObjectInfo]] = {}
         # Outputs that a job is about to replace, and their ETags.
         self._superseded: dict[S3Url, str | None] = {}
         self._created: set[S3Url] = set()
@@ -219,6 +222,11 @@ class Versions:
             if linked:
                 self._linked[url] = info
 
+    def retrieved_folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
+        """Note the versions of the objects of a folder that were copied for a job."""
+        with self._lock:
+            self._copied_folders[url] = {path_below(path, url, i.key): i for i in infos}
+
     def supersede(self, url: S3Url, etag: str | None) -> None:
         """Note that a job is about to replace a version of an object, or of a manifest."""
         with self._lock:
@@ -238,6 +246,7 @@ class Versions:
             seen = (url, url.child(""))
             replaces = url in self._superseded or any(map(self._listings.has_seen, seen))
             self._superseded.pop(url, None)
+            self._copied_folders.pop(url, None)
             if not replaces:
                 self._created.add(url)
             self._current[S3Url(url.bucket, infos[-1].key)] = infos[-1]
@@ -302,17 +311,27 @@ class Versions:
 
     def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
         """Notice a local copy that a job has written to: a copy has the time of its object."""
-        info = self._current.get(url) or self.planned(url)
-        if info is None or path.is_symlink() or not path.is_file():
+        copies = self._copies(url, path)
+        if not copies:
             return
-        status = path.stat()
-        if (status.st_size, int(status.st_mtime)) != (info.size, int(info.mtime)):
-            # Not for the next job, either.
-            path.unlink()
-            raise ObjectChanged(
-                f"The local copy of {url} was changed while a job ran, so {output} was not "
-                "published; let the rule write to another file than its input."
-            )
+        is_same = all(_is_copy(file, info) for file, info in copies.items())
+        if is_same and _files(path) == copies.keys():
+            return
+        # Not for the next job, either.
+        _remove(path)
+        raise ObjectChanged(
+            f"The local copy of {url} was changed while a job ran, so {output} was not "
+            "published; let the rule write to another file than its input."
+        )
+
+    def _copies(self, url: S3Url, path: Path) -> dict[Path, ObjectInfo]:
+        """Return the local files of an input, and what they are copies of; of links, nothing."""
+        if path.is_symlink() or not path.exists():
+            return {}
+        if path.is_dir():
+            return self._copied_folders.get(url, {})
+        info = self._current.get(url) or self.planned(url)
+        return {path: info} if info else {}
 
     def _linked_versions(
         self, inputs: Iterable[tuple[S3Url, Path]]
@@ -421,3 +440,22 @@ class Versions:
         if self._workflow.runs_here and self._listings.has_listed(url.parent):
             return Source.LISTING
         return Source.STORE
+
+
+def _is_copy(file: Path, info: ObjectInfo) -> bool:
+    """Tell whether a file has the size and the time of an object."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return False
+    return (status.st_size, int(status.st_mtime)) == (info.size, int(info.mtime))
+
+
+def _files(path: Path) -> set[Path]:
+    """Return a file, or all files of a directory."""
+    return {each for each in path.rglob("*") if not each.is_dir()} if path.is_dir() else {path}
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -433,6 +433,26 @@ def test_a_job_that_edits_its_input_fails_and_changes_nothing(
     assert workflow.contents() == {"in.txt": "original"}
 
 
+@pytest.mark.parametrize(
+    "edit", ["echo more >> {input}/deep/a.txt", "touch {input}/new", "rm {input}/deep/a.txt"]
+)
+def test_a_job_that_edits_a_folder_that_it_reads_fails_and_changes_nothing(
+    tmp_path: Path, bucket: Bucket, server: Server, edit: str
+) -> None:
+    before = {"in/deep/a.txt": "a", "in/b.txt": "b"}
+    for key, content in before.items():
+        bucket.write(key, content)
+    time.sleep(1.1)
+    text = EDITED.replace("BUCKET/in.txt", "BUCKET/in/")
+    text = text.replace("EDIT; cp {input}", "EDIT; cp {input}/b.txt").replace("EDIT", edit)
+    text = text.replace("cp {input[0]}", "cp {input[0]}/b.txt")
+    workflow = Workflow(tmp_path, bucket, server, text)
+    run = workflow.run("clone")
+    assert run.returncode == 1
+    assert f"The local copy of s3://{bucket.name}/in/ was changed" in output_of(run)
+    assert workflow.contents() == before
+
+
 KEPT = """\
 rule all:
     input:

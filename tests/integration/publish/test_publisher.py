@@ -202,6 +202,21 @@ def test_killed_before_any_request(job: Job, before: str) -> None:
     pytest.fail("it needs too many requests")
 
 
+def test_what_is_published_after_a_cut_commit_is_no_part_of_it(
+    store: Store, bucket: Bucket, local: Any
+) -> None:
+    job = Job(store, bucket, ["x", "y"], local)
+    job.run("old")
+    with pytest.raises(Killed):
+        # Killed when the record and the first of both outputs are there.
+        job.run("new", MortalStore(store.connection, 2))
+    assert job.contents() == {"old", "new"}
+    assert job.there() == {"x": False, "y": False}
+    # The workflow changes: another job writes `x`, and none `y`.
+    Job(store, bucket, ["x"], local).run("newer")
+    assert job.there() == {"x": True, "y": False}
+
+
 class RefusingStore(Store):
     """Refuses one of the requests that change something."""
 
