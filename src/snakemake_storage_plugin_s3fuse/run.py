@@ -18,6 +18,7 @@ from s3fuse.s3.translate import not_found
 from s3fuse.session import Session, SessionOptions
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.garbage import RelaxedCollector
+from snakemake_storage_plugin_s3fuse.job_inputs import JobInputs
 from snakemake_storage_plugin_s3fuse.termination import Termination
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
@@ -61,6 +62,8 @@ class Run:
         The running workflow.
     versions : Versions
         The versions of objects that the run plans with, reads and publishes.
+    inputs : JobInputs
+        What jobs were given to read.
     """
 
     def __init__(self, connection: Connection, local_prefix: Path, options: SessionOptions) -> None:
@@ -70,6 +73,7 @@ class Run:
         self.versions = Versions(
             self.session.store, self.session.listings, self.workflow, self.session.local_prefix
         )
+        self.inputs = JobInputs(self.session.store, self.versions)
         self._termination = Termination(self.session)
         self._is_prefetching = False
         self._lock = threading.Lock()
@@ -182,7 +186,8 @@ class Run:
         if info := versions.current(url, path):
             info = placement.object(url, info, path, self.workflow.reading_of(path), copy=keep)
             versions.refuse_if_changed(url, path, info)
-            versions.retrieved(url, info, linked=path.is_symlink())
+            versions.retrieved(url, info)
+            self.inputs.given(url, info, path)
             infos = [info]
         else:
             folder = versions.folder(url, path)
@@ -190,8 +195,7 @@ class Run:
                 raise not_found(url)
             infos = folder.infos
             placement.folder(url, infos, path, copy=keep)
-            if not path.is_symlink():
-                versions.retrieved_folder(url, infos, path)
+            self.inputs.given_folder(url, infos, path)
         self.session.traffic.adds_read(url.bucket, infos, copied=not path.is_symlink())
 
     def publish(self, job: JobOutputs, url: S3Url) -> None:
@@ -238,7 +242,7 @@ class Run:
 
     def _publish_all(self, job: JobOutputs) -> None:
         versions = self.versions
-        versions.refuse_if_inputs_changed(next(iter(job.outputs)), job.inputs)
+        self.inputs.refuse_if_changed(next(iter(job.outputs)), job.inputs)
         outputs = [Output(path, url) for url, path in job.outputs.items()]
         published = self.session.publisher.publish(
             [replace(each, replaces=versions.expected(each.target)) for each in outputs],

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-import shutil
 import threading
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +13,8 @@ from s3fuse.publish.commit import CommitRecord, records
 from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
-from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
-from s3fuse.urls import S3Url, path_below
+from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
 log = logging.getLogger("s3fuse")
@@ -77,9 +73,6 @@ class Versions:
         self._prefix = local_prefix
         self._lock = threading.Lock()
         self._current: dict[S3Url, ObjectInfo | None] = {}
-        self._linked: dict[S3Url, ObjectInfo] = {}
-        # Folders that were copied, and the files that are in their local paths since.
-        self._copied_folders: dict[S3Url, dict[Path, ObjectInfo]] = {}
         # Outputs that a job is about to replace, and their ETags.
         self._superseded: dict[S3Url, str | None] = {}
         self._created: set[S3Url] = set()
@@ -199,6 +192,10 @@ class Versions:
             return self._answers[url]
         return self._answered(url, self._store.head(url))
 
+    def known(self, url: S3Url) -> ObjectInfo | None:
+        """Return the version that this run knows of, without asking; None if it knows none."""
+        return self._current.get(url) or self.planned(url)
+
     def planned(self, url: S3Url) -> ObjectInfo | None:
         """Return the version that Snakemake planned with; None where it did not ask."""
         return self._listings.remembered(url)
@@ -215,17 +212,10 @@ class Versions:
 
     # What is told.
 
-    def retrieved(self, url: S3Url, info: ObjectInfo, *, linked: bool) -> None:
-        """Note the version that a job was given, as a link into a mount or as a copy."""
+    def retrieved(self, url: S3Url, info: ObjectInfo) -> None:
+        """Note the version that a job was given."""
         with self._lock:
             self._current[url] = info
-            if linked:
-                self._linked[url] = info
-
-    def retrieved_folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
-        """Note the versions of the objects of a folder that were copied for a job."""
-        with self._lock:
-            self._copied_folders[url] = {path_below(path, url, i.key): i for i in infos}
 
     def supersede(self, url: S3Url, etag: str | None) -> None:
         """Note that a job is about to replace a version of an object, or of a manifest."""
@@ -246,7 +236,6 @@ class Versions:
             seen = (url, url.child(""))
             replaces = url in self._superseded or any(map(self._listings.has_seen, seen))
             self._superseded.pop(url, None)
-            self._copied_folders.pop(url, None)
             if not replaces:
                 self._created.add(url)
             self._current[S3Url(url.bucket, infos[-1].key)] = infos[-1]
@@ -275,82 +264,6 @@ class Versions:
             raise ObjectChanged(
                 f"{url} was replaced after this run was planned; start the run again."
             )
-
-    def refuse_if_inputs_changed(self, output: S3Url, inputs: Iterable[tuple[S3Url, Path]]) -> None:
-        """Notice inputs that are not what they were when the job got them.
-
-        A mount reads a file in pieces, so a result may mix two versions of an object.
-        A job that writes to a local copy changes the input of others.
-
-        Parameters
-        ----------
-        output : S3Url
-            What the job has written.
-        inputs : iterable of (S3Url, Path)
-            The inputs of the job and their local paths.
-
-        Raises
-        ------
-        ObjectChanged
-            If one of the inputs is no longer the version that was linked or copied.
-        """
-        inputs = list(inputs)
-        for url, path in inputs:
-            self._refuse_if_edited(output, url, path)
-        versions = self._linked_versions(inputs)
-        if not versions:
-            return
-        with ThreadPoolExecutor(min(len(versions), CONCURRENCY)) as pool:
-            now = pool.map(self._store.head, versions)
-        for (url, version), found in zip(versions.items(), now, strict=True):
-            if found is None or version is None or found.etag != version.etag:
-                raise ObjectChanged(
-                    f"{url} was replaced while a job read it, so {output} was not "
-                    "published; start the run again."
-                )
-
-    def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
-        """Notice a local copy that a job has written to: a copy has the time of its object."""
-        copies = self._copies(url, path)
-        if not copies:
-            return
-        is_same = all(_is_copy(file, info) for file, info in copies.items())
-        if is_same and _files(path) == copies.keys():
-            return
-        # Not for the next job, either.
-        _remove(path)
-        raise ObjectChanged(
-            f"The local copy of {url} was changed while a job ran, so {output} was not "
-            "published; let the rule write to another file than its input."
-        )
-
-    def _copies(self, url: S3Url, path: Path) -> dict[Path, ObjectInfo]:
-        """Return the local files of an input, and what they are copies of; of links, nothing."""
-        if path.is_symlink() or not path.exists():
-            return {}
-        if path.is_dir():
-            return self._copied_folders.get(url, {})
-        info = self._current.get(url) or self.planned(url)
-        return {path: info} if info else {}
-
-    def _linked_versions(
-        self, inputs: Iterable[tuple[S3Url, Path]]
-    ) -> dict[S3Url, ObjectInfo | None]:
-        """Return the versions of the inputs that are links; None for one that is not known.
-
-        In a step of a batch job, the process around it has made the links, with the
-        times of the objects, and this one has looked the objects up when it started:
-        if these differ, no version is known.
-        """
-        versions: dict[S3Url, ObjectInfo | None] = {}
-        for url, link in inputs:
-            if url in self._linked:
-                versions[url] = self._linked[url]
-            elif url.key and not url.is_folder and link.is_symlink():
-                seen = self.planned(url)
-                is_linked = seen and int(seen.mtime) == int(link.lstat().st_mtime)
-                versions[url] = seen if is_linked else None
-        return versions
 
     def _is_replaced(self, url: S3Url) -> bool:
         """Tell whether a job on another node has replaced a superseded output by now."""
@@ -440,22 +353,3 @@ class Versions:
         if self._workflow.runs_here and self._listings.has_listed(url.parent):
             return Source.LISTING
         return Source.STORE
-
-
-def _is_copy(file: Path, info: ObjectInfo) -> bool:
-    """Tell whether a file has the size and the time of an object."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return False
-    return (status.st_size, int(status.st_mtime)) == (info.size, int(info.mtime))
-
-
-def _files(path: Path) -> set[Path]:
-    """Return a file, or all files of a directory."""
-    return {each for each in path.rglob("*") if not each.is_dir()} if path.is_dir() else {path}
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a directory."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink()

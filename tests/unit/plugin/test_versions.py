@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -154,38 +153,3 @@ def test_a_replaced_input_is_refused_unless_a_rule_writes_it(
         versions.refuse_if_changed(URL, PATH, NEW)
     stage.writes = True
     versions.refuse_if_changed(URL, PATH, NEW)
-
-
-def test_a_linked_input_that_was_replaced_keeps_the_output_back(
-    versions: Versions, store: CountingStore
-) -> None:
-    versions.retrieved(URL, OLD, linked=True)
-    versions.refuse_if_inputs_changed(URL, [(URL, PATH)])
-    for now in (NEW, None):
-        store.info = now
-        with pytest.raises(ObjectChanged, match="replaced while a job read it"):
-            versions.refuse_if_inputs_changed(URL, [(URL, PATH)])
-
-
-def test_a_copied_input_may_be_replaced_later(versions: Versions, store: CountingStore) -> None:
-    versions.retrieved(URL, OLD, linked=False)
-    store.info = NEW
-    versions.refuse_if_inputs_changed(URL, [(URL, PATH)])
-    assert store.heads == 0
-
-
-@pytest.mark.parametrize(("seconds", "is_known"), [(0, True), (1, False)])
-def test_a_link_of_another_process_is_known_by_its_time(
-    versions: Versions, tmp_path: Path, seconds: int, is_known: bool
-) -> None:
-    versions.current(URL, PATH)
-    link = tmp_path / "x"
-    link.symlink_to("elsewhere")
-    time = OLD.mtime + seconds
-    os.utime(link, (time, time), follow_symlinks=False)
-    inputs: list[Any] = [(URL, link)]
-    if is_known:
-        versions.refuse_if_inputs_changed(URL, inputs)
-    else:
-        with pytest.raises(ObjectChanged):
-            versions.refuse_if_inputs_changed(URL, inputs)

@@ -1,0 +1,142 @@
+"""What jobs were given to read, and whether it is still that when they end."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from s3fuse.errors import ObjectChanged
+from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.parts import CONCURRENCY
+from s3fuse.s3.store import Store
+from s3fuse.urls import S3Url, path_below
+from snakemake_storage_plugin_s3fuse.versions import Versions
+
+
+class JobInputs:
+    """The links and copies that the jobs of a run read.  Safe to share by threads.
+
+    Parameters
+    ----------
+    store : Store
+        Is asked what is behind links now.
+    versions : Versions
+        Tells which version of an object this run knows.
+    """
+
+    def __init__(self, store: Store, versions: Versions) -> None:
+        self._store, self._versions = store, versions
+        self._lock = threading.Lock()
+        self._linked: dict[S3Url, ObjectInfo] = {}
+        # Folders that were copied, and the files that are in their local paths since.
+        self._folders: dict[S3Url, dict[Path, ObjectInfo]] = {}
+
+    def given(self, url: S3Url, info: ObjectInfo, path: Path) -> None:
+        """Note the version of an object that a job was given at a local path."""
+        if path.is_symlink():
+            with self._lock:
+                self._linked[url] = info
+
+    def given_folder(self, url: S3Url, infos: list[ObjectInfo], path: Path) -> None:
+        """Note the versions of the objects of a folder that a job was given."""
+        copies = {path_below(path, url, info.key): info for info in infos}
+        with self._lock:
+            self._folders[url] = {} if path.is_symlink() else copies
+
+    def refuse_if_changed(self, output: S3Url, inputs: Iterable[tuple[S3Url, Path]]) -> None:
+        """Notice inputs that are not what they were when the job got them.
+
+        A mount reads a file in pieces, so a result may mix two versions of an object.
+        A job that writes to a local copy changes the input of others.
+
+        Parameters
+        ----------
+        output : S3Url
+            What the job has written.
+        inputs : iterable of (S3Url, Path)
+            The inputs of the job and their local paths.
+
+        Raises
+        ------
+        ObjectChanged
+            If one of the inputs is no longer the version that was linked or copied.
+        """
+        inputs = list(inputs)
+        for url, path in inputs:
+            self._refuse_if_edited(output, url, path)
+        versions = self._linked_versions(inputs)
+        if not versions:
+            return
+        with ThreadPoolExecutor(min(len(versions), CONCURRENCY)) as pool:
+            now = pool.map(self._store.head, versions)
+        for (url, version), found in zip(versions.items(), now, strict=True):
+            if found is None or version is None or found.etag != version.etag:
+                raise ObjectChanged(
+                    f"{url} was replaced while a job read it, so {output} was not "
+                    "published; start the run again."
+                )
+
+    def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
+        """Notice a local copy that a job has written to: a copy has the time of its object."""
+        copies = self._copies(url, path)
+        if not copies:
+            return
+        is_same = all(_is_copy(file, info) for file, info in copies.items())
+        if is_same and _files(path) == copies.keys():
+            return
+        # Not for the next job, either.
+        _remove(path)
+        raise ObjectChanged(
+            f"The local copy of {url} was changed while a job ran, so {output} was not "
+            "published; let the rule write to another file than its input."
+        )
+
+    def _copies(self, url: S3Url, path: Path) -> dict[Path, ObjectInfo]:
+        """Return the local files of an input, and what they are copies of; of links, nothing."""
+        if path.is_symlink() or not path.exists():
+            return {}
+        if path.is_dir():
+            return self._folders.get(url, {})
+        info = self._versions.known(url)
+        return {path: info} if info else {}
+
+    def _linked_versions(
+        self, inputs: Iterable[tuple[S3Url, Path]]
+    ) -> dict[S3Url, ObjectInfo | None]:
+        """Return the versions of the inputs that are links; None for one that is not known.
+
+        In a step of a batch job, the process around it has made the links, with the
+        times of the objects, and this one has looked the objects up when it started:
+        if these differ, no version is known.
+        """
+        versions: dict[S3Url, ObjectInfo | None] = {}
+        for url, link in inputs:
+            if url in self._linked:
+                versions[url] = self._linked[url]
+            elif url.key and not url.is_folder and link.is_symlink():
+                seen = self._versions.planned(url)
+                is_linked = seen and int(seen.mtime) == int(link.lstat().st_mtime)
+                versions[url] = seen if is_linked else None
+        return versions
+
+
+def _is_copy(file: Path, info: ObjectInfo) -> bool:
+    """Tell whether a file has the size and the time of an object."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return False
+    return (status.st_size, int(status.st_mtime)) == (info.size, int(info.mtime))
+
+
+def _files(path: Path) -> set[Path]:
+    """Return a file, or all files of a directory."""
+    return {each for each in path.rglob("*") if not each.is_dir()} if path.is_dir() else {path}
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
