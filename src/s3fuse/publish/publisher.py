@@ -18,7 +18,7 @@ from s3fuse.publish.local import files_below
 from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
 from s3fuse.publish.upload import Sender, Upload
 from s3fuse.s3.etags import holds
-from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.objects import ObjectInfo, is_internal
 from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
 from s3fuse.traffic import Traffic
@@ -224,6 +224,9 @@ class Publisher:
     def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
         """Delete versions of objects; what somebody else has replaced stays.
 
+        A manifest goes last.  Without it, nobody would know to whom the objects belong
+        that are left when the process is killed: the next publication deletes them.
+
         Parameters
         ----------
         url : S3Url
@@ -242,7 +245,9 @@ class Publisher:
             else:
                 log.warning(f"{each} was replaced by somebody else, so it was not deleted.")
 
-        _all(delete, list(infos))
+        infos = list(infos)
+        _all(delete, [info for info in infos if not is_internal(info.key)])
+        _all(delete, [info for info in infos if is_internal(info.key)])
 
     def _may_be_visible(self, upload: Upload) -> None:
         """Note what was sent in vain, or may be visible in spite of an error."""

@@ -299,6 +299,27 @@ def test_objects_of_others_survive_and_do_not_count(
     assert bucket.keys() == ["tas/foreign"]
 
 
+def test_what_a_killed_deletion_has_left_of_a_folder_is_deleted_by_the_next_run(
+    store: Store, bucket: Bucket, local: Any
+) -> None:
+    job = Job(store, bucket, ["tas/"], local)
+    job.run("1")
+    versions = job.versions()
+    folder, manifest = (
+        versions.folder(job.url("tas/"), Path("tas/")),
+        versions.expected(manifest_url(job.url("tas/"))),
+    )
+    assert folder
+    assert manifest
+    with pytest.raises(Killed):
+        publisher_of(MortalStore(store.connection, 1)).delete(
+            job.url("tas/"), [manifest, *folder.infos]
+        )
+    assert job.there() == {"tas/": False}
+    job.run("2")
+    assert job.contents() == {"2"}
+
+
 def test_an_object_of_the_old_folder_that_somebody_has_replaced_is_not_deleted(
     store: Store, bucket: Bucket, local: Any
 ) -> None:
