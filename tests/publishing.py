@@ -7,7 +7,8 @@ from pathlib import Path
 
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.manifest import manifest_url
-from s3fuse.publish.publisher import Output, Publisher, publish_file
+from s3fuse.publish.output import Output
+from s3fuse.publish.publisher import Publisher, publish_file
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.traffic import Traffic

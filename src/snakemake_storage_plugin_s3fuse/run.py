@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from s3fuse.errors import QueryError
 from s3fuse.publish.manifest import manifest_url
-from s3fuse.publish.publisher import Output
+from s3fuse.publish.output import Output
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.translate import not_found
 from s3fuse.session import Session, SessionOptions

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from s3fuse.errors import PublishError, S3FuseError
-from s3fuse.publish.commit import Change, CommitRecord, records_beside
+from s3fuse.publish.commit import CommitRecord, records_beside
+from s3fuse.publish.deletion import delete_version
+from s3fuse.publish.folder import FolderUpload, write_manifest
 from s3fuse.publish.journal import Journal
 from s3fuse.publish.local import files_below
 from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
+from s3fuse.publish.output import Output
 from s3fuse.publish.upload import Sender, Upload
 from s3fuse.s3.etags import holds
 from s3fuse.s3.objects import ObjectInfo, is_internal
-from s3fuse.s3.parts import CONCURRENCY
+from s3fuse.s3.parts import all_at_once
 from s3fuse.s3.store import Store
 from s3fuse.traffic import Traffic
 from s3fuse.urls import S3Url
-
-log = logging.getLogger("s3fuse")
-
-T = TypeVar("T")
 
 #: Bytes that S3 copies in one request.
 MAX_COPY = 5 * 2**30
@@ -46,64 +43,6 @@ RESTATED = (
 )
 
 
-@dataclass(frozen=True)
-class Output:
-    """A file or directory that a job has written.
-
-    Attributes
-    ----------
-    path : Path
-        The file or directory.
-    url : S3Url
-        The object or folder to be.
-    replaces : ObjectInfo, optional
-        The version that was there when the run was planned: the object, or the
-        manifest of the folder.
-    """
-
-    path: Path
-    url: S3Url
-    replaces: ObjectInfo | None = None
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether this becomes a folder."""
-        return self.path.is_dir()
-
-    @property
-    def target(self) -> S3Url:
-        """The object by which the output is known: of a folder, its manifest."""
-        return manifest_url(self.url) if self.is_folder else self.url
-
-
-@dataclass
-class _Folder:
-    """A folder on its way: its objects first, then the manifest.
-
-    Attributes
-    ----------
-    output : Output
-        The directory.
-    uploads : list of Upload
-        Its files.
-    obsolete : dict of str to ObjectInfo
-        Objects of the old manifest that the directory does not have, by key.
-    manifest : Manifest
-        The manifest of the folder before.
-    is_complete : bool
-        Whether the folder was there before, and must stay until all is sent.
-    claim : ObjectInfo, optional
-        The pending manifest, while the folder is published.
-    """
-
-    output: Output
-    uploads: list[Upload]
-    obsolete: dict[str, ObjectInfo]
-    manifest: Manifest
-    is_complete: bool
-    claim: ObjectInfo | None = None
-
-
 class Publisher:
     """Publishes the outputs of a run, verified, and counts them.
 
@@ -119,8 +58,6 @@ class Publisher:
 
     def __init__(self, store: Store, journal: Journal, traffic: Traffic) -> None:
         self._store, self._sender, self._traffic = store, Sender(store, journal), traffic
-        # ETags of what was sent and may have become visible though its publication failed.
-        self._unconfirmed: dict[S3Url, set[str]] = {}
 
     def publish(
         self,
@@ -167,15 +104,15 @@ class Publisher:
         ]
         try:
             if len(outputs) == 1 and files:
-                published = {files[0].url: [_publish_one(self._store, files[0])]}
+                published = {files[0].url: [files[0].publish()]}
             else:
                 published = self._publish_together(outputs, files)
         except BaseException:
             for upload in files:
-                self._may_be_visible(upload)
+                self._sender.note(upload)
             raise
         for each in outputs:
-            self._unconfirmed.pop(each.target, None)
+            self._sender.confirm(each.target)
         if not may_be_there:
             self._traffic.adds_published(i.size for infos in published.values() for i in infos)
         return published
@@ -219,7 +156,7 @@ class Publisher:
         with tempfile.NamedTemporaryFile(suffix=Path(url.key).suffix) as file:
             self._store.get_into(url, now, file.file)
             file.flush()
-            return _publish_one(self._store, Upload(self._sender, Path(file.name), url, now))
+            return Upload(self._sender, Path(file.name), url, now).publish()
 
     def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
         """Delete versions of objects; what somebody else has replaced stays.
@@ -234,30 +171,15 @@ class Publisher:
         infos : iterable of ObjectInfo
             The versions.
         """
-
-        def delete(info: ObjectInfo) -> None:
-            each = S3Url(url.bucket, info.key)
-            now = self._store.head(each)
-            if now is None:
-                return
-            if now.etag == info.etag:
-                self._store.call("delete_object", each, "delete", Key=each.key)
-            else:
-                log.warning(f"{each} was replaced by somebody else, so it was not deleted.")
-
         infos = list(infos)
-        _all(delete, [info for info in infos if not is_internal(info.key)])
-        _all(delete, [info for info in infos if is_internal(info.key)])
-
-    def _may_be_visible(self, upload: Upload) -> None:
-        """Note what was sent in vain, or may be visible in spite of an error."""
-        self._unconfirmed.setdefault(upload.url, set()).update(upload.possible_etags)
+        delete = partial(delete_version, self._store, url.bucket)
+        all_at_once(delete, [info for info in infos if not is_internal(info.key)])
+        all_at_once(delete, [info for info in infos if is_internal(info.key)])
 
     def _tried_again(self, output: Output) -> Output:
         """Let an output replace what an earlier try of the same job has made visible."""
-        etags = self._unconfirmed.get(output.target)
-        now = self._store.head(output.target) if etags else None
-        return replace(output, replaces=now) if etags and now and now.etag in etags else output
+        left = self._sender.left_by_a_failure(output.target)
+        return replace(output, replaces=left) if left else output
 
     def _publish_together(
         self, outputs: Sequence[Output], files: list[Upload]
@@ -271,48 +193,49 @@ class Publisher:
             for record in records_beside(self._store, place)
             if urls.intersection(record.outputs)
         ]
-        folders = [self._folder(each, left) for each in outputs if each.is_folder]
-        record = CommitRecord(tuple(urls), tuple(places), tuple(_changes(files, folders)))
-        published = self._commit(record, files, folders)
+        folders = [FolderUpload(self._sender, each, left) for each in outputs if each.is_folder]
+        published = self._commit(tuple(urls), tuple(places), files, folders)
         for each in left:
             each.remove(self._store)
         return published
 
     def _commit(
-        self, record: CommitRecord, files: list[Upload], folders: list[_Folder]
+        self,
+        urls: tuple[S3Url, ...],
+        places: tuple[S3Url, ...],
+        files: list[Upload],
+        folders: list[FolderUpload],
     ) -> dict[S3Url, list[ObjectInfo]]:
         """Send everything, then make it visible, then verify it."""
-        inner = [(folder, upload) for folder in folders for upload in folder.uploads]
-        # A folder without a manifest is not there, so its new objects need not be hidden.
-        hidden = [*files, *(u for folder, u in inner if folder.is_complete or u.replaces)]
-        new = [u for folder, u in inner if not folder.is_complete and not u.replaces]
-        record.write(self._store)
-        try:
-            _all(lambda upload: upload.stage(invisibly=True), hidden)
-            _all(lambda upload: upload.stage(invisibly=False), new)
-        except BaseException:
-            self._withdraw(record, [*hidden, *new])
-            raise
-        published: dict[S3Url, list[ObjectInfo]] = {}
+        hidden = [*files, *(upload for folder in folders for upload in folder.hidden)]
+        new = [upload for folder in folders for upload in folder.new]
+        record: CommitRecord | None = None
         is_begun = False
+        published: dict[S3Url, list[ObjectInfo]] = {}
         try:
+            all_at_once(lambda upload: upload.stage(invisibly=True), hidden)
+            all_at_once(lambda upload: upload.stage(invisibly=False), new)
+            changes = [upload.change for upload in (*hidden, *new)]
+            changes += [change for folder in folders for change in folder.deletions]
+            record = CommitRecord(urls, places, tuple(changes))
+            record.write(self._store)
             for folder in folders:
-                self._claim(folder, record)
+                folder.claim(record.name)
             is_begun = bool(new)
-            _all(Upload.complete, new)
+            all_at_once(Upload.complete, new)
             for upload in hidden:
                 upload.complete()
                 is_begun = True
             for upload in files:
                 published[upload.url] = [upload.verify(self._store.head(upload.url))]
             for folder in folders:
-                published[folder.output.url] = self._finish(folder)
+                published[folder.url] = folder.finish()
         except BaseException as error:
             if not is_begun:
                 self._withdraw(record, [*hidden, *new], folders)
                 raise
             # The record stays, by which the next run knows.
-            _all(Upload.abort, [*hidden, *new])
+            all_at_once(Upload.abort, [*hidden, *new])
             if isinstance(error, S3FuseError):
                 raise PublishError(
                     f"{error} Some outputs of the same job have been replaced before; the next "
@@ -323,86 +246,15 @@ class Publisher:
         return published
 
     def _withdraw(
-        self, record: CommitRecord, staged: list[Upload], folders: Sequence[_Folder] = ()
+        self, record: CommitRecord | None, uploads: list[Upload], folders: Sequence[FolderUpload]
     ) -> None:
         """Undo a commit of which nothing was visible; the record stays where that fails."""
         with contextlib.suppress(S3FuseError):
-            _all(Upload.abort, staged)
+            all_at_once(Upload.abort, uploads)
             for folder in folders:
-                url = folder.output.url.child("")
-                if folder.claim and folder.output.replaces:
-                    self._write(url, folder.manifest, folder.claim)
-                elif folder.claim:
-                    self.delete(url, [folder.claim])
-            record.remove(self._store)
-
-    def _claim(self, folder: _Folder, record: CommitRecord) -> None:
-        """Make the manifest of a folder pending, so that one of several runs publishes it."""
-        url, before = folder.output.url.child(""), folder.manifest
-        pending = Manifest(before.entries, before.adopted, record.name)
-        folder.claim = self._write(url, pending, folder.output.replaces)
-
-    def _folder(self, output: Output, left: Collection[CommitRecord]) -> _Folder:
-        """Look at a directory, and at the folder that it becomes.
-
-        Raises
-        ------
-        PublishError
-            If somebody else has published the folder since the run was planned.
-        """
-        folder = output.url.child("")
-        files = files_below(output.path, output.url)
-        before = self._store.list(folder, recursive=True)
-        old = before.internal.get(manifest_url(folder).key)
-        if (old and old.etag) != (output.replaces and output.replaces.etag):
-            raise PublishError(
-                f"{output.url} was replaced since this run was planned, so it was not "
-                "published; start the run again."
-            )
-        manifest = read_manifest(self._store, folder, old) if old else Manifest({})
-        known = {folder.key + key: entry.etag for key, entry in manifest.entries.items()}
-        for record in left:
-            # What a publication that was cut has put there is nobody else's.
-            for change in record.changes:
-                now = before.objects.get(change.url.key)
-                if now and change.url.bucket == folder.bucket and now.etag in change.new:
-                    known[change.url.key] = now.etag
-        keys = {url.key for url in files}
-        return _Folder(
-            output,
-            [
-                Upload(self._sender, file, url, before.objects.get(url.key))
-                for url, file in files.items()
-            ],
-            {
-                key: info
-                for key, info in before.objects.items()
-                if key not in keys and known.get(key) == info.etag
-            },
-            manifest,
-            is_complete=old is not None and manifest.selected(folder, before) is not None,
-        )
-
-    def _finish(self, folder: _Folder) -> list[ObjectInfo]:
-        """Verify the objects of a folder, delete those of the old one, and write the manifest."""
-        url = folder.output.url.child("")
-        now = self._store.list(url, recursive=True)
-        infos = [
-            self._verified(upload, now.objects.get(upload.url.key)) for upload in folder.uploads
-        ]
-        for key, info in folder.obsolete.items():
-            if (there := now.objects.get(key)) and there.etag == info.etag:
-                self._store.call("delete_object", S3Url(url.bucket, key), "delete", Key=key)
-        return [*infos, self.write_manifest(url, infos, folder.claim)]
-
-    def _verified(self, upload: Upload, listed: ObjectInfo | None) -> ObjectInfo:
-        """Verify an object of a folder by its entry in a listing, or else by its own answer."""
-        if listed and not upload.is_in(listed):
-            # A listing does not tell whether an ETag says anything, as it does not under SSE-KMS.
-            now = self._store.head(upload.url)
-            upload.verify(now)
-            return listed
-        return upload.verify(listed)
+                folder.withdraw()
+            if record:
+                record.remove(self._store)
 
     def write_manifest(
         self,
@@ -431,16 +283,7 @@ class Publisher:
             If somebody else has replaced the manifest.
         """
         adopted = max(info.mtime for info in infos) if adopt else None
-        return self._write(folder, Manifest.of(folder, infos, adopted), replaces)
-
-    def _write(self, folder: S3Url, manifest: Manifest, replaces: ObjectInfo | None) -> ObjectInfo:
-        url = manifest_url(folder)
-        with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            file.write(manifest.to_json())
-            file.flush()
-            upload = Upload(self._sender, Path(file.name), url, replaces)
-            self._may_be_visible(upload)
-            return _publish_one(self._store, upload)
+        return write_manifest(self._sender, folder, Manifest.of(folder, infos, adopted), replaces)
 
     def _all_there(self, outputs: Sequence[Output]) -> dict[S3Url, list[ObjectInfo]] | None:
         """Look whether another process has published the same; None if not all of it."""
@@ -490,39 +333,4 @@ def publish_file(
         The version that it may replace; None if there must be none.
     """
     store.check(url.bucket)
-    return _publish_one(store, Upload(Sender(store, journal), path, url, replaces))
-
-
-def _publish_one(store: Store, upload: Upload) -> ObjectInfo:
-    """Publish a single object, which S3 replaces in one step."""
-    try:
-        upload.stage(invisibly=False)
-        upload.complete()
-    except BaseException:
-        upload.abort()
-        raise
-    return upload.verify(store.head(upload.url))
-
-
-def _changes(files: Iterable[Upload], folders: Iterable[_Folder]) -> Iterable[Change]:
-    """List what a commit changes."""
-    uploads = [*files, *(upload for folder in folders for upload in folder.uploads)]
-    for upload in uploads:
-        yield Change(upload.url, upload.old_etag, upload.etags)
-    for folder in folders:
-        for key, info in folder.obsolete.items():
-            yield Change(S3Url(folder.output.url.bucket, key), info.etag, (None,))
-
-
-def _all(work: Callable[[T], None], each_of: Sequence[T]) -> None:
-    """Do the same for many uploads or objects, several at a time; the first failure ends it."""
-    if not each_of:
-        return
-    with ThreadPoolExecutor(min(len(each_of), CONCURRENCY)) as pool:
-        done = [pool.submit(work, each) for each in each_of]
-        try:
-            for each in done:
-                each.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return Upload(Sender(store, journal), path, url, replaces).publish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from s3fuse.errors import ObjectNotFound, PublishError, S3FuseError
+from s3fuse.publish.commit import Change
 from s3fuse.publish.journal import Journal, Note
-from s3fuse.s3.etags import content_md5, etags_of, matches, part_size_of
+from s3fuse.s3.etags import (
+    content_md5,
+    digests_of_parts,
+    etag_of_digests,
+    md5,
+    md5_of,
+    part_size_of,
+)
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import PART_SIZE, part_by_part
 from s3fuse.s3.store import Store
@@ -52,6 +61,8 @@ class Sender:
         self.store, self.journal = store, journal
         self._left = MOST_IN_MEMORY
         self._changed = threading.Condition()
+        # ETags of what may be visible though its publication failed.
+        self._unconfirmed: dict[S3Url, set[str]] = {}
 
     @contextmanager
     def room_for(self, size: int) -> Iterator[None]:
@@ -66,6 +77,20 @@ class Sender:
             with self._changed:
                 self._left += size
                 self._changed.notify_all()
+
+    def note(self, upload: Upload) -> None:
+        """Note an upload that may be visible, though its publication may fail."""
+        self._unconfirmed.setdefault(upload.url, set()).update(upload.possible_etags)
+
+    def confirm(self, url: S3Url) -> None:
+        """Forget what was noted of an object, as it is published."""
+        self._unconfirmed.pop(url, None)
+
+    def left_by_a_failure(self, url: S3Url) -> ObjectInfo | None:
+        """Return an object that a failed publication of this session has made visible."""
+        etags = self._unconfirmed.get(url)
+        now = self.store.head(url) if etags else None
+        return now if etags and now and now.etag in etags else None
 
 
 class Upload:
@@ -89,7 +114,7 @@ class Upload:
 
     def __init__(self, sender: Sender, path: Path, url: S3Url, replaces: ObjectInfo | None) -> None:
         self.path, self.url, self.replaces = path, url, replaces
-        self.size = path.stat().st_size
+        self._status = path.stat()
         self._sender, self._store = sender, sender.store
         self._noted = ExitStack()
         self._note: Note | None = None
@@ -97,10 +122,31 @@ class Upload:
         self._parts: list[dict[str, object]] = []
         self._answered = ""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._status.st_size
+
     @cached_property
+    def _part_digests(self) -> list[bytes]:
+        """The MD5 of each part; known without reading once they were sent."""
+        return digests_of_parts(self.path)
+
+    @cached_property
+    def _digest(self) -> bytes:
+        """The MD5 of the file; known without reading once it was sent in one piece."""
+        digests = self._part_digests
+        return digests[0] if len(digests) == 1 else bytes.fromhex(md5_of(self.path))
+
+    @property
     def etags(self) -> tuple[str, str]:
-        """What the ETag of the object may be, by the content of the file."""
-        return etags_of(self.path)
+        """What the ETag of the object may be, by the content of the file.
+
+        An upload in one piece has the MD5 of the content, one in parts an MD5 of MD5s and
+        their number; some stores give the MD5 of the content to both.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+        """
+        return self._digest.hex(), etag_of_digests(self._part_digests)
 
     @property
     def possible_etags(self) -> set[str]:
@@ -108,9 +154,24 @@ class Upload:
         return {*self.etags, self._answered} - {""}
 
     @property
+    def change(self) -> Change:
+        """What becomes of the object, for the record of a commit."""
+        return Change(self.url, self.old_etag, self.etags)
+
+    @property
     def old_etag(self) -> str | None:
         """The ETag of the version that is replaced; None if there is none."""
         return self.replaces.etag if self.replaces else None
+
+    def publish(self) -> ObjectInfo:
+        """Publish the file alone, which S3 does in one step; see `complete` and `verify`."""
+        try:
+            self.stage(invisibly=False)
+            self.complete()
+        except BaseException:
+            self.abort()
+            raise
+        return self.verify(self._store.head(self.url))
 
     def stage(self, *, invisibly: bool) -> None:
         """Send the file, as far as that can be done before it becomes visible.
@@ -128,7 +189,9 @@ class Upload:
         self._note.write(self._id)
         part_size = part_size_of(self.path)
         count = max(1, -(-self.size // part_size))
-        self._parts = part_by_part(self._send_part, range(1, count + 1))
+        sent = part_by_part(self._send_part, range(1, count + 1))
+        self._parts = [part for part, _ in sent]
+        self._part_digests = [digest for _, digest in sent]
 
     def complete(self) -> None:
         """Make the object visible, if it is still what it was.
@@ -199,6 +262,11 @@ class Upload:
         PublishError
             If they differ.
         """
+        if _identity(self.path.stat()) != _identity(self._status):
+            raise PublishError(
+                f"{self.path} was changed while it was uploaded to {self.url}; let no process "
+                "write to an output when its job has ended."
+            )
         if info is None:
             raise PublishError(
                 f"{self.url} is not in the bucket after its upload; start the run again."
@@ -217,7 +285,9 @@ class Upload:
         if info.size != self.size:
             return False
         if info.tells_content:
-            return matches(self.path, info)
+            if "-" in info.etag:
+                return info.etag == etag_of_digests(self._part_digests)
+            return info.etag == self._digest.hex()
         # Under SSE-KMS and SSE-C only the answer to the upload tells the ETag.
         return bool(self._answered) and info.etag == self._answered
 
@@ -228,19 +298,21 @@ class Upload:
         before = self.replaces
         return before is None or now.etag != before.etag or now.mtime > before.mtime
 
-    def _send_part(self, number: int) -> dict[str, object]:
+    def _send_part(self, number: int) -> tuple[dict[str, object], bytes]:
+        """Send a part; return how it is named when all are put together, and its MD5."""
         part_size = part_size_of(self.path)
         with self._sender.room_for(part_size), self.path.open("rb") as file:
             file.seek((number - 1) * part_size)
             body = file.read(part_size)
+            digest = md5(body)
             answer = self._call(
                 "upload_part",
                 UploadId=self._id,
                 PartNumber=number,
                 Body=body,
-                ContentMD5=content_md5(body),
+                ContentMD5=content_md5(digest),
             )
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        return {"PartNumber": number, "ETag": answer["ETag"]}, digest
 
     def _make_visible(self, expected: str | None) -> str:
         """Send the request that makes the object visible; return the ETag of its answer."""
@@ -251,7 +323,8 @@ class Upload:
             with self._sender.room_for(self.size):
                 # The store compares the MD5 before it replaces anything.
                 body = self.path.read_bytes()
-                options |= {"Body": body, "ContentMD5": content_md5(body)}
+                self._digest = md5(body)
+                options |= {"Body": body, "ContentMD5": content_md5(self._digest)}
                 answer = self._call("put_object", **options, **_content_type(self.path))
         else:
             options |= {"UploadId": self._id, "MultipartUpload": {"Parts": self._parts}}
@@ -270,6 +343,10 @@ class Upload:
 
     def _call(self, method: str, **options: Any) -> dict[str, Any]:
         return self._store.call(method, self.url, "write", Key=self.url.key, **options)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _content_type(path: Path) -> dict[str, str]:

@@ -36,3 +36,17 @@ def part_by_part(move: Callable[[int], T], parts: Sequence[int]) -> list[T]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def all_at_once(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """Do the same for many uploads or objects, several at a time; the first failure ends it."""
+    if not items:
+        return
+    with ThreadPoolExecutor(min(len(items), CONCURRENCY)) as pool:
+        done = [pool.submit(work, item) for item in items]
+        try:
+            for each in done:
+                each.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

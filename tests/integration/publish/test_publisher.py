@@ -19,7 +19,8 @@ from s3fuse.errors import AccessDenied, EndpointError, PublishError, S3FuseError
 from s3fuse.publish.commit import NAME as COMMIT
 from s3fuse.publish.manifest import NAME as MANIFEST
 from s3fuse.publish.manifest import manifest_url
-from s3fuse.publish.publisher import Output, Publisher
+from s3fuse.publish.output import Output
+from s3fuse.publish.publisher import Publisher
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.store import Store

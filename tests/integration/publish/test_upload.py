@@ -59,6 +59,24 @@ def test_what_is_not_what_was_sent_is_noticed(
         publish(store, path, bucket.url.child("x"))
 
 
+def test_a_file_that_changes_while_it_is_sent_is_noticed(
+    store: Store, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"0" * (2 * PART_SIZE + 1))
+    send = Upload._send_part
+
+    def write_meanwhile(upload: Upload, number: int) -> object:
+        with path.open("r+b") as file:
+            file.seek((2 * PART_SIZE) if number == 1 else 0)
+            file.write(b"1")
+        return send(upload, number)
+
+    monkeypatch.setattr(Upload, "_send_part", write_meanwhile)
+    with pytest.raises(PublishError, match="was changed while it was uploaded"):
+        publish(store, path, bucket.url.child("x"))
+
+
 def test_a_folder_goes_and_comes_whole(store: Store, bucket: Bucket, tmp_path: Path) -> None:
     folder = bucket.url.child("out/")
     source = tmp_path / "source"
