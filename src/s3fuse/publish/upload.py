@@ -214,8 +214,10 @@ class Upload:
                 code, last = store_code(error), error
                 now = self._look(error)
                 if self._is_visible(now):
-                    # The answer to a request before was lost.
-                    break
+                    # The answer to a request before was lost, and the upload is no more; or
+                    # another run has published the same, and the parts are still there.
+                    self.abort()
+                    return
                 if code in CONFLICT:
                     time.sleep(CONFLICT_PAUSE)
                     self._restage()

@@ -370,6 +370,18 @@ def test_what_another_run_has_published_is_not_replaced(
     assert {k: v for k, v in bucket.contents().items() if COMMIT not in k} == before
 
 
+def test_no_parts_are_left_where_another_run_has_published_the_same(
+    store: Store, bucket: Bucket, local: Any, honouring: Store
+) -> None:
+    job = Job(honouring, bucket, ["x", "deep/y"], local)
+    job.run("old")
+    versions = planned(job)
+    job.run("new")
+    job.publish(versions, "new")
+    assert job.contents() == {"new"}
+    assert [upload for name in job.names for upload in store.uploads(job.url(name))] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("was_there", [True, False])
 def test_of_two_runs_one_wins_and_the_other_says_so(
