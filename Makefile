@@ -5,7 +5,7 @@ VENV := .venv
 TRIES := 10
 QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
-SNAKEFILES := Snakefile workflow tests/integration/small.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
+SNAKEFILES := Snakefile workflow tests/integration/small.smk tests/integration/sequences.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk
 
 .PHONY: install demo test test-unit test-slow test-slurm test-ceph lint format docs site links faults bench bench-quick scaling system clean
 

@@ -20,6 +20,9 @@ from s3fuse.embedded_server import Server, serving
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
+# What it compares is shown.
+pytest.register_assert_rewrite("bucket_model")
+
 ROOT = Path(__file__).parent.parent
 #: Names of the processes that no test may leave behind.
 DAEMONS = (
