@@ -197,7 +197,10 @@ class BucketModel:
             for key in self.foreign | self.unknown
             if key in found and found[key] == self.objects.get(key)
         }
-        assert self.foreign - others <= set(job.files) | new.keys(), "an object was deleted"
+        replaced = self.foreign - others
+        for key in replaced:
+            assert any(each.has(key) for each in JOBS), f"{key} was changed"
+            assert not job.has(key) or key in {*job.files, *new}, f"{key} was changed"
         ours = {k: v for k, v in found.items() if job.has(k) and k not in others}
         told = {output: part(ours, output) for output in job.outputs if output not in others}
         if ours == new:

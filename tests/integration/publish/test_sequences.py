@@ -637,11 +637,6 @@ def last_contents(job: JobModel) -> Contents:
     return dict.fromkeys([*job.files, *(f"{folder}last" for folder in job.folders)], b"last")
 
 
-def _differs(planned: dict[str, str], now: dict[str, str], key: str) -> bool:
-    """Tell whether an object is another one than planned; what is gone, nobody can lose."""
-    return key in now and now[key] != planned.get(key)
-
-
 def _manifests(job: JobModel) -> list[str]:
     return [f"{folder}{MANIFEST}" for folder in job.folders]
 
