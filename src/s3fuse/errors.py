@@ -33,7 +33,7 @@ class SettingsError(S3FuseError):
 
 
 class EndpointError(S3FuseError):
-    """The endpoint cannot be reached, or does not answer in time."""
+    """The endpoint cannot be reached, does not answer in time, or does not speak S3."""
 
 
 class CredentialsError(S3FuseError):

@@ -35,6 +35,16 @@ T = TypeVar("T")
 
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
+#: Fields that every answer of S3 has.  botocore finds none of them in other content, such
+#: as the page of a proxy with status 200, and would take that for an empty listing.
+#: ``KeyCount`` is not among them: rclone leaves it out of an empty listing.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+REQUIRED_FIELDS = {
+    "list_objects_v2": ("IsTruncated",),
+    "head_object": ("ContentLength", "LastModified"),
+    "create_multipart_upload": ("UploadId",),
+    "upload_part": ("ETag",),
+}
 #: Codes of answers to HEAD, which have no body, behind which any refusal may be.
 WITHOUT_REASON = ("400", "403")
 #: Keys among which one of an object is looked for.
@@ -274,11 +284,17 @@ class Store:
             return await self._request(getattr(client, method), Bucket=url.bucket, **kwargs)
 
         try:
-            return self._renewing(send, timeout)
+            answer = self._renewing(send, timeout)
         except Exception as error:
             if method == "head_object" and code_of(error) in WITHOUT_REASON:
                 self._refuse_credentials(url)
             raise explained(error, url, action, self.connection) from error
+        if any(name not in answer for name in REQUIRED_FIELDS.get(method, ())):
+            raise EndpointError(
+                f"{self.connection.place} does not answer as S3 does when asked to {action} {url}; "
+                "set endpoint_url to the address of the S3 API, not of a web page."
+            )
+        return answer
 
     def _refuse_credentials(self, url: S3Url) -> None:
         """Raise what is wrong with the credentials, by a request whose answer has a body.

@@ -1,4 +1,4 @@
-"""Servers that redirect to another host, or never finish a listing."""
+"""Servers that redirect to another host, never finish a listing, or do not speak S3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import output_of, s3fuse, snakemake
-from s3fuse.errors import ListingError, MountError, RedirectRefused
+from s3fuse.errors import EndpointError, ListingError, MountError, RedirectRefused
 from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.store import Store
@@ -184,3 +184,41 @@ def test_a_listing_without_end(token: str, requests: int) -> None:
         with pytest.raises(ListingError, match="does not finish its listing of s3://bucket"):
             store.list(URL.parent)
         assert len(server.requests) == requests
+
+
+BUCKETS = "<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>"
+
+
+@pytest.mark.parametrize("body", ["", "<html><body>Sign in</body></html>", BUCKETS])
+def test_a_page_with_status_200_is_not_an_empty_listing(body: str) -> None:
+    with serving(200, {"Content-Type": "text/html"}, body) as server:
+        store = Store(connection(server))
+        with pytest.raises(EndpointError, match="does not answer as S3 does when asked to list"):
+            store.list(URL.parent)
+        with pytest.raises(EndpointError, match="does not answer as S3 does when asked to list"):
+            store.head(URL)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["head_object", "create_multipart_upload"])
+def test_a_page_with_status_200_is_no_other_answer(method: str) -> None:
+    with serving(200, {"Content-Type": "text/html"}, "<html><body>Sign in</body></html>") as server:
+        store = Store(connection(server))
+        with pytest.raises(EndpointError, match="does not answer as S3 does when asked to use s3:"):
+            store.call(method, URL, "use", timeout=10, Key=URL.key)
+        assert len(server.requests) == 1
+
+
+def test_a_workflow_does_not_succeed_on_a_sign_in_page(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(
+        'storage s3:\n    provider="s3fuse",\n\n\n'
+        'NAMES = glob_wildcards(storage.s3("s3://bucket/in/{name}.txt")).name\n\n\n'
+        "rule all:\n    input:\n"
+        '        expand("out/{name}.txt", name=NAMES),\n'
+    )
+    with serving(200, {"Content-Type": "text/html"}, "<html><body>Sign in</body></html>") as server:
+        run = snakemake(tmp_path, "--cores", "1", environment=variables(server))
+    text = output_of(run)
+    assert run.returncode == 1, text
+    assert text.count("does not answer as S3 does when asked to list s3://bucket") == 1, text
+    assert "Traceback" not in text

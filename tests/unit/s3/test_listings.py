@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3fuse.errors import ListingError
+from s3fuse.errors import EndpointError, ListingError
 from s3fuse.s3 import store as module
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.store import Store
@@ -28,6 +28,17 @@ class Paged(Store):
     def _page(self, url: S3Url, **query: Any) -> dict[str, Any]:
         self.tokens.append(query.get("ContinuationToken"))
         return self.answer(len(self.tokens))
+
+
+class Answering(Store):
+    """A store with answers as botocore parses them."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(Connection("https://store.example"))
+        self.answer = answer
+
+    def _renewing(self, *_: Any) -> Any:
+        return self.answer
 
 
 def page(number: int, **more: Any) -> dict[str, Any]:
@@ -78,3 +89,26 @@ def test_some_empty_pages_are_no_mistake(monkeypatch: pytest.MonkeyPatch) -> Non
     store = Paged(answer)
     assert list(store.list(FOLDER).objects) == [f"folder/{n}" for n in range(5, 31, 5)]
     assert store.tokens == [None, *map(str, range(1, 30))]
+
+
+#: Where the answers of S3 have more, rclone's empty listing has the fewest fields.
+EMPTY = {"EncodingType": "url", "IsTruncated": False, "MaxKeys": 1000, "Name": "b", "Prefix": ""}
+
+
+def test_an_empty_listing_is_no_mistake() -> None:
+    assert Answering(EMPTY).list(FOLDER).objects == {}
+
+
+@pytest.mark.parametrize("answer", [{}, {"Name": "x"}, {"KeyCount": 0}])
+def test_another_answer_is_not_an_empty_listing(answer: dict[str, Any]) -> None:
+    store = Answering(answer)
+    sentence = (
+        "^https://store.example does not answer as S3 does when asked to list "
+        "s3://bucket/folder/; set endpoint_url to the address of the S3 API, not of a web page.$"
+    )
+    for _ in range(2):
+        with pytest.raises(EndpointError, match=sentence):
+            store.list(FOLDER)
+    with pytest.raises(EndpointError, match="does not answer as S3 does"):
+        store.check("bucket")
+    assert not store.has_answered("bucket")
