@@ -88,7 +88,7 @@ class JobInputs:
         if is_same and _files(path) == copies.keys():
             return
         # Not for the next job, either.
-        _remove(path)
+        remove_local(path)
         raise ObjectChanged(
             f"The local copy of {url} was changed while a job ran, so {output} was not "
             "published; let the rule write to another file than its input."
@@ -137,6 +137,9 @@ def _files(path: Path) -> set[Path]:
     return {each for each in path.rglob("*") if not each.is_dir()} if path.is_dir() else {path}
 
 
-def _remove(path: Path) -> None:
-    """Remove a file or a directory."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def remove_local(path: Path) -> None:
+    """Remove a file, a link or a directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from s3fuse.s3.translate import not_found
 from s3fuse.session import Session, SessionOptions
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.garbage import RelaxedCollector
-from snakemake_storage_plugin_s3fuse.job_inputs import JobInputs
+from snakemake_storage_plugin_s3fuse.job_inputs import JobInputs, remove_local
 from snakemake_storage_plugin_s3fuse.termination import Termination
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
@@ -118,10 +118,24 @@ class Run:
 
     def exists(self, url: S3Url, path: Path) -> bool:
         """Tell whether an object or folder is in its bucket, or a bucket answers."""
+        if self.workflow.is_tried_again(path):
+            remove_local(path)
         if not url.key:
             self.session.store.check(url.bucket)
             return True
         return self.versions.exists(url, path)
+
+    def size(self, url: S3Url, path: Path) -> int:
+        """Return the bytes of an object, or of an output that is not published yet."""
+        info = self.versions.current(url, path)
+        if (
+            (info is None or self.versions.is_superseded(url))
+            and not self.workflow.is_planning
+            and self.workflow.is_output(path)
+            and path.is_file()
+        ):
+            return path.stat().st_size
+        return info.size if info else 0
 
     def footprint(self, url: S3Url, path: Path, *, keep: bool = False) -> int:
         """Return the bytes of an object or folder that is not mounted."""

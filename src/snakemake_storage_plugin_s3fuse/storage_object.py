@@ -95,9 +95,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         return folder.mtime
 
     def size(self) -> int:
-        """Return bytes; 0 for folders and buckets, as Snakemake has it."""
-        info = self.version
-        return info.size if info else 0
+        """Return bytes; 0 for folders and buckets, as Snakemake has it.
+
+        Snakemake compares the size of an output with `ensure` before it is published.
+        """
+        return self.run.size(self.url, self.local_path())
 
     def checksum(self) -> str | None:
         """Return the MD5 of the content where S3 knows it."""

@@ -60,6 +60,8 @@ class WorkflowState:
     def __init__(self) -> None:
         self.workflow: Any = None
         self._jobs_by_output: dict[str, Any] = {}
+        # The latest attempt of the job that writes a path.
+        self._attempts: dict[str, int] = {}
         self._patterns_by_input: dict[str, set[AccessPattern | None]] = {}
         # The rules stay the same once the Snakefile is parsed.
         self._matching = lru_cache(MOST_REMEMBERED)(self._find_outputs)
@@ -161,6 +163,23 @@ class WorkflowState:
         Snakefile is parsed, a rule that follows may write any path.
         """
         return self.is_parsing or bool(self._outputs_like(path, of_this_process=True))
+
+    def is_tried_again(self, path: Path) -> bool:
+        """Tell once whether the job that writes this path starts another attempt.
+
+        Snakemake asks for each output before the job runs.  It removes what a failed
+        attempt has left, and of outputs in a storage only the object.
+        """
+        if self.is_planning or not self.is_output(path):
+            return False
+        job = self._look_up(self._jobs_by_output, path)
+        if job is None:
+            return False
+        # A process for a single job begins with its attempt, and with nothing on disk.
+        first = 1 if self.workflow.exec_mode is ExecMode.DEFAULT else job.attempt
+        seen = self._attempts.get(str(path), first)
+        self._attempts[str(path)] = job.attempt
+        return bool(job.attempt > seen)
 
     def is_file_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``directory()``."""

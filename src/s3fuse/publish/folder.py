@@ -80,6 +80,11 @@ class FolderUpload:
         ]
 
     @property
+    def uploads(self) -> list[Upload]:
+        """All files."""
+        return [*self.hidden, *self.new]
+
+    @property
     def deletions(self) -> list[Change]:
         """The objects of the old folder that the directory does not have."""
         bucket = self._folder.bucket
@@ -106,9 +111,7 @@ class FolderUpload:
             The objects, the manifest last.
         """
         now = self._store.list(self._folder, recursive=True).objects
-        infos = [
-            self._verified(upload, now.get(upload.url.key)) for upload in (*self.hidden, *self.new)
-        ]
+        infos = [self._verified(upload, now.get(upload.url.key)) for upload in self.uploads]
         gone = [i for i in self._obsolete if (there := now.get(i.key)) and there.etag == i.etag]
         all_at_once(self._delete, gone)
         manifest = Manifest.of(self._folder, infos)

@@ -86,8 +86,8 @@ class Publisher:
         Raises
         ------
         PublishError
-            If somebody else has replaced an output, or the store holds something else
-            than was sent.
+            If somebody else has replaced an output, two files would become one object, or
+            the store holds something else than was sent.
         S3FuseError
             If an upload failed.  What was there before is then unharmed, unless the
             message says that it has begun to change.
@@ -96,6 +96,8 @@ class Publisher:
             self._store.check(bucket)
         if may_be_there and (there := self._all_there(outputs)):
             return there
+        for each in outputs:
+            each.refuse_another_kind()
         outputs = [self._tried_again(each) for each in outputs]
         files = [
             Upload(self._sender, each.path, each.url, each.replaces)
@@ -194,6 +196,7 @@ class Publisher:
             if urls.intersection(record.outputs)
         ]
         folders = [FolderUpload(self._sender, each, left) for each in outputs if each.is_folder]
+        _refuse_overlap([*files, *(upload for folder in folders for upload in folder.uploads)])
         published = self._commit(tuple(urls), tuple(places), files, folders)
         for each in left:
             each.remove(self._store)
@@ -334,3 +337,21 @@ def publish_file(
     """
     store.check(url.bucket)
     return Upload(Sender(store, journal), path, url, replaces).publish()
+
+
+def _refuse_overlap(uploads: Iterable[Upload]) -> None:
+    """Refuse two files of one job that become the same object.
+
+    Raises
+    ------
+    PublishError
+        If there are two.
+    """
+    paths: dict[S3Url, Path] = {}
+    for upload in uploads:
+        if upload.url in paths:
+            raise PublishError(
+                f"{paths[upload.url]} and {upload.path} of the same job would both become "
+                f"{upload.url}; write one of them to another place."
+            )
+        paths[upload.url] = upload.path
