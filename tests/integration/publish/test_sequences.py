@@ -147,7 +147,8 @@ class Snakemake:
                 file.flags = {"directory": True} if output.endswith("/") else {}
                 rule.output.append(file)
             rules.append(rule)
-            jobs.append(SimpleNamespace(output=rule.output, input=[], log=[], benchmark=None))
+            files = {"output": rule.output, "input": [], "log": [], "benchmark": None}
+            jobs.append(SimpleNamespace(**files, attempt=1))
         self._workflow = SimpleNamespace(
             dag=SimpleNamespace(jobs=jobs, needrun_jobs=list),
             dag_settings=SimpleNamespace(allowed_rules=set()),
@@ -654,7 +655,7 @@ def simulated(folder: Path, connection: Connection, clock: Clock | RealClock) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("s3fuse.session.Store", WatchedStore)
         # The order of requests is to be the same each time.
-        patch.setattr("s3fuse.publish.publisher.CONCURRENCY", 1)
+        patch.setattr("s3fuse.s3.parts.CONCURRENCY", 1)
         # It would keep all that there ever was in memory.
         patch.setattr("snakemake_storage_plugin_s3fuse.run.RelaxedCollector", NoCollector)
         Sequences.folder, Sequences.connection, Sequences.clock = folder, connection, clock
