@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ from snakemake_storage_plugin_s3fuse.job_inputs import JobInputs, remove_local
 from snakemake_storage_plugin_s3fuse.termination import Termination
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
+
+log = logging.getLogger("s3fuse")
 
 T = TypeVar("T")
 
@@ -79,6 +82,7 @@ class Run:
         self._lock = threading.Lock()
         # Commits that outputs of a job have not asked for yet.
         self._commits: dict[S3Url, Future[None]] = {}
+        self._told: set[S3Url] = set()
 
     def notice_jobs(self) -> None:
         """Take note that jobs run now, for as long as Snakemake asks about their files."""
@@ -123,7 +127,27 @@ class Run:
         if not url.key:
             self.session.store.check(url.bucket)
             return True
-        return self.versions.exists(url, path)
+        is_there = self.versions.exists(url, path)
+        if is_there and self.workflow.is_planning and self.workflow.is_checkpoint_output(path):
+            self._tell_of_checkpoint(url, path)
+        return is_there
+
+    def _tell_of_checkpoint(self, url: S3Url, path: Path) -> None:
+        """Say how to list the folder of a checkpoint: while Snakemake plans, it is in the bucket.
+
+        A directory that is missing is empty to ``glob_wildcards`` and ``os.walk``, so a rule
+        would be planned without its inputs.  A copy would be refused as write-protected when
+        the checkpoint runs again, as Snakemake 9 remembers that it was there.
+        """
+        is_folder = url.is_folder or not self.workflow.is_file_output(path)
+        with self._lock:
+            is_told = url in self._told
+            self._told.add(url)
+        if is_folder and not is_told:
+            log.warning(
+                f"{url} is the folder of a checkpoint, and is not on this disk while Snakemake "
+                'plans: list it by glob_wildcards(storage.TAG("s3://…/{name}")), never by its path.'
+            )
 
     def size(self, url: S3Url, path: Path) -> int:
         """Return the bytes of an object, or of an output that is not published yet."""
@@ -258,6 +282,16 @@ class Run:
         versions = self.versions
         self.inputs.refuse_if_changed(next(iter(job.outputs)), job.inputs)
         outputs = [Output(path, url) for url, path in job.outputs.items()]
+        for each in outputs:
+            if (
+                each.is_folder
+                and not each.url.is_folder
+                and self.workflow.is_file_output(each.path)
+            ):
+                raise QueryError(
+                    f"{each.path} is a directory, and {each.url} an object; let the rule write a "
+                    "file, or mark the output as directory()."
+                )
         published = self.session.publisher.publish(
             [replace(each, replaces=versions.expected(each.target)) for each in outputs],
             may_be_there=self.workflow.leaves_jobs_to_a_step,

@@ -181,6 +181,10 @@ class WorkflowState:
         self._attempts[str(path)] = job.attempt
         return bool(job.attempt > seen)
 
+    def is_checkpoint_output(self, path: Path) -> bool:
+        """Whether a checkpoint writes this path."""
+        return any(output.rule.is_checkpoint for output in self._outputs_like(path))
+
     def is_file_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``directory()``."""
         matching = self._outputs_like(path)

@@ -46,8 +46,8 @@ class FolderUpload:
     Raises
     ------
     PublishError
-        If somebody else has published the folder since the run was planned, or a file
-        cannot become an object.
+        If somebody else has published the folder since the run was planned, an object in
+        it is not of this project, or a file cannot become an object.
     """
 
     def __init__(self, sender: Sender, output: Output, left: Collection[CommitRecord]) -> None:
@@ -72,6 +72,8 @@ class FolderUpload:
         self.hidden = [upload for upload in uploads if is_there or upload.replaces]
         self.new = [upload for upload in uploads if not (is_there or upload.replaces)]
         own = self._etags_of_own(before, left)
+        if old:
+            self._refuse_foreign(own)
         kept = {url.key for url in files}
         self._obsolete = [
             info
@@ -129,6 +131,16 @@ class FolderUpload:
             if now and change.url.bucket == self._folder.bucket and now.etag in change.new:
                 own[change.url.key] = now.etag
         return own
+
+    def _refuse_foreign(self, own: Collection[str]) -> None:
+        """Refuse to replace what somebody else has put into a folder that has a manifest."""
+        for upload in self.uploads:
+            if upload.replaces and upload.url.key not in own:
+                raise PublishError(
+                    f"{upload.url} is in the bucket, and was no part of {self.url} when that was "
+                    "published, so it may be somebody else's and was not replaced; delete it, or "
+                    "let the rule write another name."
+                )
 
     def _verified(self, upload: Upload, listed: ObjectInfo | None) -> ObjectInfo:
         """Verify an object by its entry in a listing, or else by its own answer."""

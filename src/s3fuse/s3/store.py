@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from s3fuse.errors import (
@@ -39,12 +40,14 @@ FIRST_ANSWER = 10.0
 #: as the page of a proxy with status 200, and would take that for an empty listing.
 #: ``KeyCount`` is not among them: rclone leaves it out of an empty listing.
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
-REQUIRED_FIELDS = {
-    "list_objects_v2": ("IsTruncated",),
-    "head_object": ("ContentLength", "LastModified"),
-    "create_multipart_upload": ("UploadId",),
-    "upload_part": ("ETag",),
-}
+REQUIRED_FIELDS = MappingProxyType(
+    {
+        "list_objects_v2": ("IsTruncated",),
+        "head_object": ("ContentLength", "LastModified"),
+        "create_multipart_upload": ("UploadId",),
+        "upload_part": ("ETag",),
+    }
+)
 #: Codes of answers to HEAD, which have no body, behind which any refusal may be.
 WITHOUT_REASON = ("400", "403")
 #: Keys among which one of an object is looked for.

@@ -91,6 +91,7 @@ def test_ensure_looks_at_what_the_job_has_written(
         ),
         ('storage.s3("s3:d/")', "touch {output}", "is a file, and s3:"),
         ('storage.s3("s3:a"), storage.s3("s3:d/")', "touch {output}", "is a file, and s3:"),
+        ('storage.s3("s3:y")', "mkdir {output}; touch {output}/z", "is a directory, and s3:"),
     ],
 )
 def test_what_cannot_be_published_is_refused_before_anything_is_sent(

@@ -300,6 +300,18 @@ def test_objects_of_others_survive_and_do_not_count(
     assert bucket.keys() == ["tas/foreign"]
 
 
+def test_an_object_of_somebody_else_is_not_replaced_by_a_file_of_the_folder(
+    store: Store, bucket: Bucket, local: Any, tmp_path: Path
+) -> None:
+    job = Job(store, bucket, ["tas/"], local)
+    job.run("1")
+    bucket.write("tas/only-2", "somebody's")
+    before = bucket.contents()
+    with pytest.raises(PublishError, match="tas/only-2 is in the bucket, and was no part of"):
+        job.run("2")
+    assert bucket.contents() == before
+
+
 def test_what_a_killed_deletion_has_left_of_a_folder_is_deleted_by_the_next_run(
     store: Store, bucket: Bucket, local: Any
 ) -> None:

@@ -96,6 +96,7 @@ class Rule:
     """A rule, as Snakemake has it."""
 
     benchmark = None
+    is_checkpoint = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -108,6 +109,7 @@ class OutputFile(str):
     is_storage = True
     should_not_be_retrieved_from_storage = False
     flags: dict[str, Any]
+    rule: Rule
 
     def match(self, path: str) -> bool:
         return path == self
@@ -145,6 +147,7 @@ class Snakemake:
             for output in job.outputs:
                 file = OutputFile(self.path(output))
                 file.flags = {"directory": True} if output.endswith("/") else {}
+                file.rule = rule
                 rule.output.append(file)
             rules.append(rule)
             files = {"output": rule.output, "input": [], "log": [], "benchmark": None}
