@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from s3fuse.errors import QueryError
+from s3fuse.errors import PublishError, QueryError
 from s3fuse.publish.manifest import manifest_url
 from s3fuse.publish.output import Output
 from s3fuse.s3.connection import Connection
@@ -316,6 +316,12 @@ class Run:
         folder, manifest = versions.folder(url, path), versions.expected(manifest_url(url))
         if folder is None:
             raise not_found(url)
+        # The manifest of the folder as it is now may be written over itself, by anybody.
+        if manifest and folder.manifest and folder.manifest.etag != manifest.etag:
+            raise PublishError(
+                f"{url} was replaced since this run was planned, so it was not touched; start "
+                "the run again."
+            )
         versions.published(url, [publisher.write_manifest(url, folder.infos, manifest)])
 
     def remove(self, url: S3Url, path: Path) -> None:

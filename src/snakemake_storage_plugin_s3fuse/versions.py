@@ -45,10 +45,13 @@ class Folder:
         Its objects.
     mtime : float
         When it was published: the time of its manifest, or of its latest object.
+    manifest : ObjectInfo, optional
+        Its manifest; None if others wrote the folder.
     """
 
     infos: list[ObjectInfo]
     mtime: float
+    manifest: ObjectInfo | None = None
 
 
 class Versions:
@@ -159,7 +162,8 @@ class Versions:
                 f"{url} is incomplete: objects that its manifest lists are missing or were "
                 "replaced; run the workflow that writes it again."
             )
-        return Folder(found, info.mtime if manifest.adopted is None else manifest.adopted)
+        mtime = info.mtime if manifest.adopted is None else manifest.adopted
+        return Folder(found, mtime, info)
 
     def exists(self, url: S3Url, path: Path) -> bool:
         """Tell whether an object or folder is there, and no job is about to replace it."""

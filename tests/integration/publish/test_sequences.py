@@ -695,6 +695,21 @@ def test_no_sequence_loses_an_output(tmp_path: Path, tries: range) -> None:
     run_in_memory(tmp_path, 50 * len(tries))
 
 
+def test_a_folder_that_another_run_has_replaced_is_not_touched(tmp_path: Path) -> None:
+    (job,) = [job for job in JOBS if job.name == "folder"]
+    clock = Clock()
+    with in_memory(clock) as connection, simulated(tmp_path, connection, clock):
+        sequence = Sequences()
+        sequence.heal(last_contents)
+        sequence.do_plan("first")
+        sequence.do_publish(sequence.do_plan("second"), job, {"tas/a": b"a"})
+        with pytest.raises(PublishError, match="so it was not touched"):
+            sequence.runs["first"].run.touch(
+                sequence.runs["first"].url("tas/"), sequence.runs["first"].path("tas/")
+            )
+        sequence.teardown()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sequences_by_http(tmp_path: Path, tries: range) -> None:
