@@ -141,6 +141,15 @@ class BucketModel:
         self.objects = found
         self._forget(new)
 
+    def claimed(self, job: JobModel, new: Contents, now: Mapping[str, bytes]) -> None:
+        """A run that publishes a job has claimed each folder before it changes the folder."""
+        for folder in job.folders:
+            found = part(self._objects(now), folder)
+            if found != part(self.objects, folder):
+                manifest = json.loads(now[f"{folder}{MANIFEST}"])
+                if not manifest.get("pending"):
+                    assert_manifest(folder, new, now)
+
     def began(
         self,
         job: JobModel,
