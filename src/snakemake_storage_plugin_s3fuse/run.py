@@ -317,7 +317,7 @@ class Run:
         if folder is None:
             raise not_found(url)
         # The manifest of the folder as it is now may be written over itself, by anybody.
-        if manifest and folder.manifest and folder.manifest.etag != manifest.etag:
+        if folder.is_other_than(manifest):
             raise PublishError(
                 f"{url} was replaced since this run was planned, so it was not touched; start "
                 "the run again."
@@ -341,6 +341,9 @@ class Run:
         elif folder := self.versions.folder(url, path):
             target = manifest_url(url)
             manifest = self.versions.expected(target)
+            if folder.is_other_than(manifest):
+                log.warning(f"{url} was replaced by somebody else, so it was not deleted.")
+                return
             self.session.publisher.delete(url, [*([manifest] if manifest else []), *folder.infos])
             self.versions.removed(target)
 

@@ -53,6 +53,11 @@ class Folder:
     mtime: float
     manifest: ObjectInfo | None = None
 
+    def is_other_than(self, manifest: ObjectInfo | None) -> bool:
+        """Tell whether the folder was published anew since its manifest was this one."""
+        known = manifest.etag if manifest else None
+        return self.manifest is not None and self.manifest.etag != known
+
 
 class Versions:
     """The versions of objects in one run.  Safe to share by threads.
