@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection
-from pathlib import Path
 
 from s3fuse.errors import PublishError
 from s3fuse.publish.commit import Change, CommitRecord
@@ -12,7 +10,7 @@ from s3fuse.publish.deletion import delete_version
 from s3fuse.publish.local import files_below
 from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
 from s3fuse.publish.output import Output
-from s3fuse.publish.upload import Sender, Upload
+from s3fuse.publish.upload import Sender, Upload, nameless_file
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.parts import all_at_once
 from s3fuse.urls import S3Url
@@ -172,9 +170,9 @@ def write_manifest(
     PublishError
         If somebody else has replaced it.
     """
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+    with nameless_file() as (file, path):
         file.write(manifest.to_json())
         file.flush()
-        upload = Upload(sender, Path(file.name), manifest_url(folder), replaces)
+        upload = Upload(sender, path, manifest_url(folder), replaces)
         sender.note(upload)
         return upload.publish()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from s3fuse.publish.journal import Journal
 from s3fuse.publish.local import files_below
 from s3fuse.publish.manifest import Manifest, manifest_url, read_manifest
 from s3fuse.publish.output import Output
-from s3fuse.publish.upload import Sender, Upload
+from s3fuse.publish.upload import Sender, Upload, nameless_file
 from s3fuse.s3.etags import holds
 from s3fuse.s3.objects import ObjectInfo, is_internal
 from s3fuse.s3.parts import all_at_once
@@ -155,10 +154,10 @@ class Publisher:
         listed = self._store.list(url).objects.get(url.key)
         if listed and info.mtime < listed.mtime == now.mtime:
             return now
-        with tempfile.NamedTemporaryFile(suffix=Path(url.key).suffix) as file:
-            self._store.get_into(url, now, file.file)
+        with nameless_file() as (file, path):
+            self._store.get_into(url, now, file)
             file.flush()
-            return Upload(self._sender, Path(file.name), url, now).publish()
+            return Upload(self._sender, path, url, now).publish()
 
     def delete(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
         """Delete versions of objects; what somebody else has replaced stays.

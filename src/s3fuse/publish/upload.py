@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import mimetypes
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from s3fuse.errors import ObjectNotFound, PublishError, S3FuseError
 from s3fuse.publish.commit import Change
@@ -184,7 +185,7 @@ class Upload:
         if not invisibly and self.size < 2 * PART_SIZE:
             return
         self._note = self._noted.enter_context(self._sender.journal.noted(self._store, self.url))
-        answer = self._call("create_multipart_upload", **_content_type(self.path))
+        answer = self._call("create_multipart_upload", **_content_type(self.url))
         self._id = answer["UploadId"]
         self._note.write(self._id)
         part_size = part_size_of(self.path)
@@ -327,7 +328,7 @@ class Upload:
                 body = self.path.read_bytes()
                 self._digest = md5(body)
                 options |= {"Body": body, "ContentMD5": content_md5(self._digest)}
-                answer = self._call("put_object", **options, **_content_type(self.path))
+                answer = self._call("put_object", **options, **_content_type(self.url))
         else:
             options |= {"UploadId": self._id, "MultipartUpload": {"Parts": self._parts}}
             answer = self._call("complete_multipart_upload", **options)
@@ -347,11 +348,26 @@ class Upload:
         return self._store.call(method, self.url, "write", Key=self.url.key, **options)
 
 
+@contextmanager
+def nameless_file() -> Iterator[tuple[IO[bytes], Path]]:
+    """Open a temporary file that goes with its process, however that ends.
+
+    Yields
+    ------
+    file
+        The file, to be written.
+    Path
+        Where this process can read it.
+    """
+    with tempfile.TemporaryFile() as file:
+        yield file, Path(f"/proc/self/fd/{file.fileno()}")
+
+
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _content_type(path: Path) -> dict[str, str]:
+def _content_type(url: S3Url) -> dict[str, str]:
     # Without the lists of this machine, which take a tenth of a second to read.
-    content_type, _ = mimetypes.MimeTypes().guess_type(path.name)
+    content_type, _ = mimetypes.MimeTypes().guess_type(url.key)
     return {"ContentType": content_type} if content_type else {}

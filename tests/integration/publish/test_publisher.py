@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from conditions_proxy import enforcing_conditions
 from conftest import Bucket
 from fault_proxy import Faults, Proxy
-from publishing import publisher_of
+from publishing import publish_folder, publisher_of
 from s3fuse.embedded_server import Server
 from s3fuse.errors import AccessDenied, EndpointError, PublishError, S3FuseError
 from s3fuse.publish.commit import NAME as COMMIT
@@ -531,6 +532,30 @@ def test_what_cannot_be_an_object_is_refused_by_path(
     with pytest.raises(PublishError, match=message):
         publisher_of(store).publish([Output(odd, bucket.url.child("tas/"))])
     assert bucket.keys() == []
+
+
+class LookingAtFiles(Store):
+    """Notes which temporary files have a name while it sends something."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.files: set[Path] = set()
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        self.files |= {path for path in Path(tempfile.gettempdir()).iterdir() if path.is_file()}
+        return super().call(method, *arguments, **options)
+
+
+def test_a_killed_publication_leaves_no_temporary_file(
+    server: Server, bucket: Bucket, local: Any
+) -> None:
+    store = LookingAtFiles(server.connection)
+    url = bucket.url.child("tas/")
+    *_, manifest = publish_folder(store, local("tas/", "1"), url)
+    publisher_of(store).touch(manifest_url(url), manifest)
+    assert store.files == set()
+    head = store.call("head_object", url, "look at", Key=manifest.key)
+    assert head["ContentType"] == "application/json"
 
 
 def test_links_are_followed(store: Store, bucket: Bucket, odd: Path, tmp_path: Path) -> None:
