@@ -108,16 +108,13 @@ class Run:
         return await asyncio.wrap_future(self.session.submit(function, *arguments))
 
     def ask_early(self, url: S3Url, path: Path) -> None:
-        """Ask the bucket of an output for its first answer while Snakemake plans.
+        """Look at an output while Snakemake plans, before Snakemake does.
 
         Snakemake asks for the outputs of all jobs at the same time, and prints what
-        goes wrong then as nested exception groups.
+        goes wrong then as nested exception groups.  It does not ask for outputs that
+        it is forced to make, and they must not replace what is published later.
         """
-        if (
-            self.workflow.is_planning
-            and not self.session.store.has_answered(url.bucket)
-            and self.workflow.is_output(path)
-        ):
+        if self.workflow.is_planning and self.workflow.is_output(path):
             self.exists(url, path)
 
     def exists(self, url: S3Url, path: Path) -> bool:

@@ -295,6 +295,46 @@ def test_a_folder_that_fails_before_it_changes_is_as_before(
     assert bucket.contents() == before
 
 
+FORCED = """\
+rule all:
+    input:
+        storage.s3(f"s3://BUCKET/{config['content']}"),
+        storage.s3("s3://BUCKET/tas/"),
+
+
+rule first:
+    output:
+        storage.s3(f"s3://BUCKET/{config['content']}"),
+    shell:
+        "touch {output}"
+
+
+rule folder:
+    output:
+        storage.s3("s3://BUCKET/tas/"),
+    params:
+        content=config["content"],
+        wait=config.get("wait", "false"),
+    shell:
+        "mkdir -p {output}; printf {params.content} > {output}/x;"
+        " while {params.wait} && [ ! -e ../go ]; do touch ../waits; sleep 0.1; done"
+"""
+
+
+def test_a_forced_output_does_not_replace_what_was_published_since_the_plan(
+    tmp_path: Path, bucket: Bucket, server: Server
+) -> None:
+    # With it, the listing around the folder does not tell that the folder is empty.
+    bucket.write("tas/foreign", "foreign")
+    workflow = Workflow(tmp_path, bucket, server, FORCED)
+    process = workflow.start("a", "--forceall", "--config", "content=a", "wait=true")
+    wait_for(lambda: (tmp_path / "waits").exists())
+    workflow.right("b", "--forceall", "--config", "content=b")
+    (tmp_path / "go").touch()
+    assert process.wait(100) == 1
+    assert workflow.contents()["tas/x"] == "b"
+
+
 LEFTOVER = """\
 rule all:
     input:
