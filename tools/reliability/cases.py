@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fault_proxy import Request
+from reliability.publications import (
+    Publication,
+    kill_between_completions,
+    kill_half_way_through_a_folder,
+    race,
+    refuse_second_output,
+)
 from reliability.runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, nothing
 from s3fuse.mount.mounts import Mounts
 
@@ -73,6 +80,32 @@ class Concurrent(Case):
         ]
         with ThreadPoolExecutor(CONCURRENT) as pool:
             return list(pool.map(Try.run, tries))
+
+
+@dataclass(frozen=True)
+class Publishing(Case):
+    """Runs of jobs with several outputs.
+
+    Attributes
+    ----------
+    fault : callable
+        Prepare to break a run while it publishes.
+    """
+
+    fault: Callable[[Publication], None] = nothing
+
+    def outcomes(self, lab: Lab, seed: int) -> list[str]:
+        """Try once."""
+        results = lab.new_bucket(f"try-{seed}")
+        return [Publication(lab, lab.base / f"try-{seed}", results, seed, fault=self.fault).run()]
+
+
+class Race(Case):
+    """Two runs that publish the same outputs at the same time."""
+
+    def outcomes(self, lab: Lab, seed: int) -> list[str]:
+        """Run both at once; together they have one outcome."""
+        return [race(lab, lab.base / f"try-{seed}", lab.new_bucket(f"try-{seed}"), seed)]
 
 
 class Cycles(Case):
@@ -258,4 +291,8 @@ CASES: dict[str, Case] = {
     "odd keys": Case(names=odd_names, rounds=FEW),
     f"{CONCURRENT} runs on the same buckets at once": Concurrent(rounds=2, is_alone=True),
     "mounted and unmounted": Cycles(is_alone=True),
+    "killed between two completions": Publishing(fault=kill_between_completions),
+    "two runs on the same keys": Race(),
+    "a folder output killed half way": Publishing(fault=kill_half_way_through_a_folder),
+    "a refused second output": Publishing(fault=refuse_second_output),
 }

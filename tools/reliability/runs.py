@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from iris.fileformats.netcdf import save
 
 from fault_proxy import Faults, Proxy, proxied
 from s3fuse.embedded_server import Server
+from s3fuse.publish.commit import NAME as COMMIT
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
@@ -153,12 +154,18 @@ class Try:
         return self.folder / "run"
 
     def start(self) -> subprocess.Popen[str]:
-        """Start Snakemake, in a process group of its own."""
+        """Start Snakemake on all inputs."""
         config = {"inputs": str(INPUTS), "results": str(self.results).rstrip("/")}
-        (self.folder / "config.json").write_text(json.dumps({**config, "names": self.names}))
-        words = ["--snakefile", str(SNAKEFILE), "--cores", "2", "--rerun-incomplete", "--nolock"]
-        words += ["--storage-s3fuse-copy-below", "1MB", "--storage-s3fuse-unmount-timeout", "5"]
-        words += ["--forceall", "--configfile", "config.json", *self.options]
+        words = ["--storage-s3fuse-copy-below", "1MB", "--storage-s3fuse-unmount-timeout", "5"]
+        words += ["--forceall", *self.options]
+        return self.snakemake(self.folder, SNAKEFILE, {**config, "names": self.names}, words)
+
+    def snakemake(
+        self, workdir: Path, snakefile: Path, config: Mapping[str, object], words: Sequence[str]
+    ) -> subprocess.Popen[str]:
+        """Start Snakemake in a directory, in a process group of its own."""
+        (workdir / "config.json").write_text(json.dumps(config))
+        common = ["--snakefile", str(snakefile), "--cores", "2", "--rerun-incomplete", "--nolock"]
         environment = {
             **os.environ,
             **self.lab.server.environment,
@@ -167,8 +174,8 @@ class Try:
             "TMPDIR": str(self.run_time),
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *words],
-            cwd=self.folder,
+            [sys.executable, "-m", "snakemake", *common, "--configfile", "config.json", *words],
+            cwd=workdir,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -214,20 +221,28 @@ class Try:
 
     def run(self) -> str:
         """Break a run, run again, and say what came of it."""
-        for key in self.expected:
-            url = self.results.child(key)
-            self.lab.store.filesystem.pipe_file(f"{url.bucket}/{url.key}", OLD)
         with proxied(self.lab.server.endpoint_url, self.faults, seed=self.seed) as proxy:
             self.proxy = proxy
-            self.before(self)
-            self.process = self.start()
-            self.during(self)
-            text, _ = self.process.communicate(timeout=TIMEOUT)
-            verdict = self.judge(text)
+            self.publish_old()
+            verdict = self.judge(self.run_broken())
             left = [mend() for mend in self.mend]
             return (
                 verdict if verdict not in (RIGHT, HEALED) else "".join(left) or self.heal(verdict)
             )
+
+    def publish_old(self) -> None:
+        """Put old results into the bucket."""
+        for key in self.expected:
+            url = self.results.child(key)
+            self.lab.store.filesystem.pipe_file(f"{url.bucket}/{url.key}", OLD)
+
+    def run_broken(self) -> str:
+        """Break a run, and return what it prints."""
+        self.before(self)
+        self.process = self.start()
+        self.during(self)
+        text, _ = self.process.communicate(timeout=TIMEOUT)
+        return text
 
     def judge(self, text: str) -> str:
         """Look at what the broken run has left in the bucket."""
@@ -267,5 +282,8 @@ class Try:
             return "a daemon"
         if self.lab.store.uploads(self.results):
             return "parts of an upload"
+        internal = self.lab.store.list(self.results, recursive=True).internal
+        if any(key.rpartition("/")[2].startswith(COMMIT) for key in internal):
+            return "a commit record"
         files = [str(path) for path in self.run_time.rglob("*") if path.is_file()]
         return ", ".join(files)

@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_request(self) -> None:
         """Pass one request on, or refuse it."""
         request = Request.parse(self.raw_requestline)
-        if not _is_write(request):
+        if not is_write(request):
             self._pass_on(self._body())
             return
         body = b"".join(self._body())
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
 
-def _is_write(request: Request) -> bool:
+def is_write(request: Request) -> bool:
     """Whether a request creates, replaces or deletes a whole object."""
     if not request.key:
         return False
