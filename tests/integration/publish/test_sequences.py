@@ -209,12 +209,17 @@ class Snakemake:
         for output in job.outputs:
             if self.exists(output):
                 self.remove(output)
-            # Another run may have replaced what this one would delete.
-            assert output in self.created or not self.exists(output)
+            # Where there was nothing, another run may have published meanwhile.
+            assert not (self.is_superseded(output) and self.exists(output))
 
-    def published(self, job: JobModel, etags: dict[str, str]) -> None:
-        """Note what this run has published."""
-        self.etags |= {key: etag for key, etag in etags.items() if job.has(key)}
+    def published(
+        self, job: JobModel, new: Contents, etags: dict[str, str], contents: Contents
+    ) -> None:
+        """Note what this run has published, and of that, what others have replaced since."""
+        is_as_published = all(contents.get(key) == content for key, content in new.items())
+        for key in [*new, *_manifests(job)]:
+            is_own = contents.get(key) == new[key] if key in new else is_as_published
+            self.etags[key] = etags[key] if is_own else "another"
         for output in job.outputs:
             is_seen = any(map(_is_in(output), self._seen))
             self.created |= set() if is_seen else {output}
@@ -449,6 +454,7 @@ class Sequences(RuleBasedStateMachine):
         def happens() -> None:
             assert event
             happened["now"] = now = self.contents()
+            happened["etags"] = self.etags()
             self.model.claimed(job, new, now)
             if event.kind == "kill":
                 happened["notes"] = self.notes()
@@ -480,7 +486,11 @@ class Sequences(RuleBasedStateMachine):
         if error is None:
             assert not must_fail, "what somebody has replaced since this run was planned is lost"
             self.succeeded(job, new, happened)
-            snakemake.published(job, self.etags())
+            # Another run may have published the same after this one, in another form.
+            sent = {k: v for k, v in happened.get("now", {}).items() if k in new}
+            is_sent = sent == new and not _is_pending(job, happened["now"])
+            own = happened["etags"] if happened.get("rival") and is_sent else self.etags()
+            snakemake.published(job, new, own, self.contents())
             return True
         self.failed(job, new, error, protected)
         is_disturbed = "rival" in happened or happened.get("key") in new
@@ -659,6 +669,11 @@ def _is_in(output: str) -> Callable[[str], bool]:
 def last_contents(job: JobModel) -> Contents:
     """What the last run of a sequence makes."""
     return dict.fromkeys([*job.files, *(f"{folder}last" for folder in job.folders)], b"last")
+
+
+def _is_pending(job: JobModel, now: Contents) -> bool:
+    """Tell whether a folder is about to change."""
+    return any(json.loads(now[key]).get("pending") for key in _manifests(job) if key in now)
 
 
 def _manifests(job: JobModel) -> list[str]:
