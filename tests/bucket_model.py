@@ -146,6 +146,7 @@ class BucketModel:
         for folder in job.folders:
             found = part(self._objects(now), folder)
             if found != part(self.objects, folder):
+                assert f"{folder}{MANIFEST}" in now, f"{folder} changes without a claim"
                 manifest = json.loads(now[f"{folder}{MANIFEST}"])
                 if not manifest.get("pending"):
                     assert_manifest(folder, new, now)

@@ -97,7 +97,8 @@ class Sequence:
         try:
             wait_for(lambda: len(seen) >= number or process.poll() is not None)
         finally:
-            os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         ended = self._end(process)
         self.proxy.faults = Faults()
         self.done.append(f"{job.name} at {number}, {len(seen)} requests")

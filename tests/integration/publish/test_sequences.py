@@ -493,6 +493,9 @@ class Sequences(RuleBasedStateMachine):
             snakemake.published(job, new, own, self.contents())
             return True
         self.failed(job, new, error, protected)
+        if not event and "Some outputs" not in str(error):
+            # Manifests included.
+            assert self.etags() == etags
         is_disturbed = "rival" in happened or happened.get("key") in new
         assert must_fail or replaced or is_disturbed, error
         assert must_fail or replaced or happened.get("rival") is not False, "both runs failed"
@@ -535,7 +538,7 @@ class Sequences(RuleBasedStateMachine):
             self.model.unchanged(now)
             return
         if key in new:
-            # So may somebody have put an object.
+            # Somebody has put an object after this run had made its own visible.
             assert sent[key] == new[key]
             content, now[key] = now[key], new[key]
             self.model.published(job, new, now)
@@ -568,6 +571,7 @@ class Sequences(RuleBasedStateMachine):
                 self.do_touch(snakemake, output)
 
     def do_touch(self, snakemake: Snakemake, output: str) -> None:
+        """Touch an output, which fails if it is not what the run knows."""
         before, keys = self.etags(), [output]
         if output.endswith("/"):
             keys = [f"{output}{MANIFEST}"]
@@ -587,6 +591,7 @@ class Sequences(RuleBasedStateMachine):
     def delete(
         self, snakemake: Snakemake, job: JobModel, outputs: list[str], number: int | None
     ) -> None:
+        """Delete outputs; the run may be killed before one of its requests."""
         if number is not None:
             snakemake.store.before_request(number, snakemake.store.die)
         try:
@@ -627,6 +632,7 @@ class Sequences(RuleBasedStateMachine):
         self.clock.passes(seconds)
 
     def heal(self, contents: Callable[[JobModel], Contents]) -> None:
+        """Let a run from a fresh clone make all jobs, whatever has happened before."""
         snakemake = self.fresh()
         assert not self.store.uploads(S3Url(self.bucket)), "parts of an upload are left"
         for job in JOBS:
