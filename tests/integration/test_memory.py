@@ -28,9 +28,9 @@ PRODUCTS = {
 JOB = """
 import sys
 import dask
-import grids, seasons, spread, steps
+import grids, loading, seasons, spread, steps
 dask.config.set(num_workers=1)
-cube = steps.load([sys.argv[1]], "air_temperature")
+cube = loading.load([sys.argv[1]], "air_temperature")
 result = eval(sys.argv[3])
 steps.save(result, sys.argv[2])
 """

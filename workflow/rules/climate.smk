@@ -15,8 +15,8 @@ rule annual_mean:
         "../envs/iris.yaml"
     params:
         names=names_of,
-        constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
-        units=lambda wildcards: DATASETS[wildcards.dataset].get("units"),
+        constraint=constraint_of,
+        units=units_of,
     script:
         "../scripts/annual_mean.py"
 

@@ -97,6 +97,23 @@ def described(name):
     return DATASETS.get(name) or ENSEMBLES[name]
 
 
+def constraint_of(wildcards):
+    """What to load of a dataset or an ensemble: a name, or a name and its coordinates."""
+    entry = described(wildcards.dataset)
+    if "level" not in entry:
+        return escaped(entry["constraint"])
+    constraint = entry["constraint"]
+    if isinstance(constraint, str):
+        constraint = {"name": constraint}
+    coordinates = {**constraint.get("coordinates", {}), **entry["level"]}
+    return escaped({**constraint, "coordinates": coordinates})
+
+
+def units_of(wildcards):
+    """The units that a dataset or an ensemble is converted to, or None."""
+    return escaped(described(wildcards.dataset).get("units"))
+
+
 @cache
 def all_of(dataset):
     """The files of a dataset: each as it is named, or all that its pattern finds.

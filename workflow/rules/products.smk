@@ -18,13 +18,12 @@ for product in PRODUCTS:
             "../envs/iris.yaml"
         params:
             names=names_of,
-            constraint=lambda wildcards: DATASETS[wildcards.dataset]["constraint"],
-            units=lambda wildcards: DATASETS[wildcards.dataset].get("units"),
+            constraint=constraint_of,
+            units=units_of,
             baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
-            options=lambda wildcards, product=product: products_of(wildcards.dataset)[
-                product
-            ]
-            or {},
+            options=lambda wildcards, product=product: escaped(
+                products_of(wildcards.dataset)[product] or {}
+            ),
         script:
             "../scripts/product.py"
 
@@ -43,7 +42,7 @@ rule ensemble:
         "../envs/iris.yaml"
     params:
         names=names_of,
-        constraint=lambda wildcards: ENSEMBLES[wildcards.dataset]["constraint"],
-        units=lambda wildcards: ENSEMBLES[wildcards.dataset].get("units"),
+        constraint=constraint_of,
+        units=units_of,
     script:
         "../scripts/ensemble.py"

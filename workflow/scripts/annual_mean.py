@@ -1,9 +1,11 @@
 """Annual means of one dataset."""
 
 import job
+import loading
 import steps
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
-    cube = steps.load(smk.input.files, smk.params.constraint, smk.params.units)
+    wanted = job.unescaped([smk.params.constraint, smk.params.units])
+    cube = loading.load(smk.input.files, *wanted)
     steps.save(steps.annual_mean(cube), smk.output[0])

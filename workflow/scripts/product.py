@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from iris.cube import Cube
 
+import coordinates
 import grids
 import job
+import loading
 import seasons
 import spread
 import steps
@@ -19,7 +21,9 @@ MAKE: dict[str, Callable[..., Cube]] = {
     "seasonal_anomaly": lambda cube, baseline: seasons.anomaly(
         cube, seasons.climatology(cube, baseline, "season"), "season"
     ),
-    "extracted": lambda cube, baseline, **options: grids.extract(cube, **options),
+    "extracted": lambda cube, baseline, levels=None, **options: grids.extract(
+        coordinates.extract(cube, levels or {}), **options
+    ),
     "regridded": lambda cube, baseline, **options: grids.regrid(cube, **options),
     "trend": lambda cube, baseline: spread.trend(steps.annual_mean(cube)),
     "percentiles": lambda cube, baseline, percents: spread.percentiles(cube, percents),
@@ -27,5 +31,7 @@ MAKE: dict[str, Callable[..., Cube]] = {
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
-    cube = steps.load(smk.input.files, smk.params.constraint, smk.params.units)
-    steps.save(MAKE[smk.rule](cube, smk.params.baseline, **smk.params.options), smk.output[0])
+    wanted = job.unescaped([smk.params.constraint, smk.params.units])
+    cube = loading.load(smk.input.files, *wanted)
+    options = job.unescaped(smk.params.options)
+    steps.save(MAKE[smk.rule](cube, smk.params.baseline, **options), smk.output[0])

@@ -6,7 +6,7 @@ is saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dask
@@ -21,7 +21,6 @@ import numpy as np
 from iris.coords import CellMethod
 from iris.cube import Cube, CubeList
 
-import bad_data
 from bad_data import DataError
 
 # What will be the default: times to the microsecond, and attributes of the file
@@ -37,81 +36,6 @@ STORED_VALUES = 2**18
 
 #: A year counts when its data covers this share of the best covered year.
 MIN_COVERAGE = 0.9
-
-
-def make_constraint(spec: str | Mapping[str, Any]) -> iris.Constraint:
-    """Make a constraint from a name, or from a name and values of coordinates.
-
-    Parameters
-    ----------
-    spec : str or mapping
-        The name of a quantity; or ``name`` and ``coordinates``, which maps
-        names of coordinates to a value or to the two ends of a range.
-    """
-    if isinstance(spec, str):
-        return iris.Constraint(name=spec)
-    tests = {
-        name: (lambda cell, low=value[0], high=value[1]: low <= cell.point <= high)
-        if isinstance(value, list)
-        else value
-        for name, value in spec.get("coordinates", {}).items()
-    }
-    return iris.Constraint(name=spec["name"], coord_values=tests)
-
-
-def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None = None) -> Cube:
-    """Load one cube from many files.
-
-    Parameters
-    ----------
-    files : iterable of str
-        Paths of files in any format that Iris reads.
-    spec : str or mapping
-        See `make_constraint`.
-    units : str, optional
-        The units to convert to.
-
-    Returns
-    -------
-    Cube
-        With a time dimension; lazy.
-
-    Raises
-    ------
-    DataError
-        If no data matches, what matches is more than one cube, its units cannot be
-        converted, or a file is cut.
-    """
-    files = list(files)
-    for file in files:
-        bad_data.refuse_if_cut(file)
-    parts = iris.load_raw(files, make_constraint(spec))
-    if not parts:
-        raise DataError(
-            f"Nothing in {_named(files)} matches the constraint {spec!r}; it has: "
-            f"{', '.join(sorted({cube.name() for cube in iris.load_raw(files)})) or 'no data'}."
-        )
-    iris.util.equalise_attributes(parts)
-    merged = parts.merge().concatenate()
-    if len(merged) != 1:
-        raise DataError(
-            f"What matches {spec!r} in {_named(files)} fits into {len(merged)} cubes, not one: "
-            f"{'; '.join(cube.summary(shorten=True) for cube in merged)}. Narrow the constraint."
-        )
-    cube = merged[0]
-    if not cube.coords("time"):
-        raise DataError(f"{cube.name()} in {_named(files)} has no time coordinate.")
-    if not cube.coord_dims("time"):
-        cube = iris.util.new_axis(cube, "time")
-    if units is not None:
-        try:
-            cube.convert_units(units)
-        except ValueError as error:
-            raise DataError(
-                f"{cube.name()} in {_named(files)} has the units {str(cube.units)!r}, which "
-                f"cannot be converted to {units!r}."
-            ) from error
-    return cube
 
 
 def annual_mean(cube: Cube) -> Cube:
@@ -309,7 +233,3 @@ def load_result(path: str) -> Cube:
     """Load what `save` wrote."""
     (cube,) = CubeList(iris.load(path))
     return cube
-
-
-def _named(files: Sequence[str]) -> str:
-    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import dask.array
-import iris
-import iris.cube
 import numpy as np
 import pytest
 from cf_units import Unit
-from iris.coords import AuxCoord, CellMethod, DimCoord
+from iris.coords import CellMethod, DimCoord
 from iris.cube import Cube
 
 import steps
@@ -140,57 +138,10 @@ def test_data_is_read_when_it_is_saved(tmp_path: Path, two_years: Cube) -> None:
     np.testing.assert_array_equal(steps.load_result(str(tmp_path / "out.nc")).data, annual.data)
 
 
-def test_files_of_one_year_each_become_one_cube(tmp_path: Path, two_years: Cube) -> None:
-    for number, part in enumerate((two_years[:12], two_years[12:])):
-        part.attributes["history"] = f"written as part {number}"
-        iris.save(part, tmp_path / f"{number}.nc")
-    cube = steps.load([str(tmp_path / "0.nc"), str(tmp_path / "1.nc")], "air_temperature")
-    np.testing.assert_array_equal(cube.data, two_years.data)
-    assert "history" not in cube.attributes
-    assert cube.attributes["source"] == "made for this test"
-
-
-def test_a_constraint_takes_values_and_ranges_of_coordinates(
-    tmp_path: Path, two_years: Cube
-) -> None:
-    path = str(tmp_path / "levels.nc")
-    levels = [two_years.copy(), two_years.copy()]
-    for level, cube in zip((850, 500), levels, strict=True):
-        cube.add_aux_coord(AuxCoord(float(level), long_name="pressure", units="hPa"))
-    iris.save(iris.cube.CubeList(levels).merge(), path)
-    spec = {"name": "air_temperature", "coordinates": {"pressure": 500, "latitude": [-10, 90]}}
-    cube = steps.load([path], spec)
-    assert cube.coord("pressure").points == [500]
-    assert list(cube.coord("latitude").points) == [0, 60]
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        ("wind", "matches the constraint 'wind'; it has: air_temperature"),
-        ({"name": "air_temperature", "coordinates": {"latitude": [70, 80]}}, "matches the"),
-    ],
-)
-def test_a_constraint_that_matches_nothing(
-    tmp_path: Path, two_years: Cube, spec: object, sentence: str
-) -> None:
-    iris.save(two_years, tmp_path / "in.nc")
-    with pytest.raises(steps.DataError, match=sentence):
-        steps.load([str(tmp_path / "in.nc")], spec)  # type: ignore[arg-type]
-
-
 def test_a_baseline_outside_the_data(two_years: Cube) -> None:
     annual = steps.annual_mean(two_years)
     with pytest.raises(steps.DataError, match="no year in 1961-1990; it covers 2003-2004"):
         steps.climatology(annual, [1961, 1990])
-
-
-def test_more_than_one_cube(tmp_path: Path, two_years: Cube) -> None:
-    other = two_years.copy()
-    other.convert_units("celsius")
-    iris.save([two_years, other], tmp_path / "in.nc")
-    with pytest.raises(steps.DataError, match="fits into 2 cubes, not one"):
-        steps.load([str(tmp_path / "in.nc")], "air_temperature")
 
 
 def test_no_grid_no_area(two_years: Cube) -> None:
