@@ -194,8 +194,8 @@ def _distance(coord: Coord, value: float) -> np.ndarray:
 
 def _step(points: np.ndarray) -> float:
     """The smallest step between different points; 0 if there is one."""
-    steps = np.diff(np.unique(points.astype(float)))
-    return float(steps.min(initial=np.inf)) if len(steps) else 0.0
+    steps = np.diff(np.unique(np.ma.getdata(points).astype(float)))
+    return float(steps.min()) if len(steps) else 0.0
 
 
 def _slack(coord: Coord, value: float) -> float:

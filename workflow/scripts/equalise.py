@@ -95,7 +95,8 @@ def equalise_coordinates(cubes: Sequence[Cube]) -> None:
             if is_time or along_time & set(cube.coord_dims(coord)):
                 continue
             others = known.setdefault((coord.name(), coord.shape), [])
-            for other in others:
+            # Fields are large, and those that vary, such as surface pressure, are all different.
+            for other in others if coord.ndim == 1 else others[:1]:
                 if _differs_by_rounding(coord, other):
                     same.append((coord, other))
                     break

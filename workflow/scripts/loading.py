@@ -17,6 +17,7 @@ from iris.cube import Cube, CubeList
 import bad_data
 import coordinates
 import equalise
+import hybrid
 import units as unit_conversion
 from bad_data import DataError
 
@@ -148,6 +149,7 @@ def _combined(cubes: Sequence[Cube]) -> CubeList:
         for cube in several
         for coord in cube.coords(contains_dimension=cube.coord_dims("time")[0])
     }
+    along_time |= hybrid.differing_fields(single)
     merged = [_with_time_dimension(cube, along_time) for cube in _merged(single)]
     parts = _concatenated([*merged, *several])
     return _concatenated(_merged(parts)) if len(parts) > 1 else parts
@@ -170,9 +172,7 @@ def _concatenated(cubes: Sequence[Cube]) -> CubeList:
 def _with_time_dimension(cube: Cube, along_time: set[str]) -> Cube:
     if cube.coord_dims("time"):
         return cube
-    others = [
-        coord for coord in cube.coords(dimensions=()) if coord.name() in along_time - {"time"}
-    ]
+    others = [coord for coord in cube.aux_coords if coord.name() in along_time - {"time"}]
     return iris.util.new_axis(cube, "time", expand_extras=others)
 
 

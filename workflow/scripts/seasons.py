@@ -12,6 +12,7 @@ import numpy as np
 from iris.coords import CellMethod
 from iris.cube import Cube
 
+import hybrid
 import steps
 from bad_data import DataError
 
@@ -51,6 +52,7 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
         lengths = np.diff(cube.coord("time").bounds, axis=1)[:, 0]
         (dimension,) = cube.coord_dims("time")
         keywords["weights"] = np.broadcast_to(steps.along(cube, dimension, lengths), cube.shape)
+    cube = hybrid.drop_varying(cube, "time")
     result = cube.aggregated_by(PARTS[part], iris.analysis.MEAN, **keywords)
     result.remove_coord("year")
     comment = f"{part}s of {first}-{last}"
@@ -73,7 +75,8 @@ def anomaly(cube: Cube, normal: Cube, part: str) -> Cube:
     Returns
     -------
     Cube
-        Of the shape of `cube`, lazy; its name ends with ``_anomaly``.
+        Of the shape of `cube`, lazy; its name ends with ``_anomaly``, and differences of
+        temperatures are in kelvin.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def anomaly(cube: Cube, normal: Cube, part: str) -> Cube:
     (dimension,) = cube.coord_dims("time")
     index = steps.along(cube, dimension, np.array([places[name] for name in parts.tolist()]))
     data = cube.core_data() - _usual(normal, part, index, cube.lazy_data())
-    result = steps.renamed(cube.copy(data=data), f"{cube.name()}_anomaly")
+    result = steps.difference(cube.copy(data=data), f"{cube.name()}_anomaly")
     result.attributes["baseline"] = normal.cell_methods[-1].comments[0]
     return result
 

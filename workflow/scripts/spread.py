@@ -13,6 +13,7 @@ import numpy as np
 from iris.coords import AuxCoord, CellMethod
 from iris.cube import Cube, CubeList
 
+import hybrid
 import places
 import steps
 from bad_data import DataError
@@ -69,11 +70,13 @@ def mean_and_spread(cube: Cube) -> CubeList:
     Returns
     -------
     CubeList
-        Two cubes without the dimension of members, in the units of `cube`.
+        Two cubes without the dimension of members, in the units of `cube`; a spread of
+        temperatures is in kelvin.
     """
+    cube = hybrid.drop_varying(cube, "realization")
     mean = cube.collapsed("realization", iris.analysis.MEAN)
     spread = cube.collapsed("realization", iris.analysis.STD_DEV, ddof=1)
-    return CubeList([mean, steps.renamed(spread, f"{cube.name()}_spread")])
+    return CubeList([mean, steps.difference(spread, f"{cube.name()}_spread")])
 
 
 def trend(annual: Cube) -> Cube:
@@ -89,7 +92,8 @@ def trend(annual: Cube) -> Cube:
     Returns
     -------
     Cube
-        Without the dimension of years; its units are those of `annual` for ten years.
+        Without the dimension of years; its units are those of a difference of
+        `annual` for ten years.
 
     Raises
     ------
@@ -102,9 +106,9 @@ def trend(annual: Cube) -> Cube:
     (dimension,) = annual.coord_dims("year")
     away = steps.along(annual, dimension, years - years.mean())
     slope = (annual.core_data() * away).sum(axis=dimension) / (away**2).sum()
-    result = annual.collapsed("year", iris.analysis.MEAN).copy(data=10 * slope)
-    result = steps.renamed(result, f"{annual.name()}_trend")
-    result.units = f"({annual.units}) / (10 year)" if str(annual.units) != "1" else "1 / (10 year)"
+    level = hybrid.drop_varying(annual, "year").collapsed("year", iris.analysis.MEAN)
+    result = steps.difference(level.copy(data=10 * slope), f"{annual.name()}_trend")
+    result.units = f"({result.units}) / (10 year)" if str(result.units) != "1" else "1 / (10 year)"
     comment = f"{years[0]:.0f}-{years[-1]:.0f}"
     result.cell_methods = (*annual.cell_methods, CellMethod("trend", "time", comments=comment))
     return result
@@ -125,6 +129,7 @@ def percentiles(cube: Cube, percents: Sequence[float]) -> Cube:
     Cube
         Of shape (percentile, …), or without that dimension for one percent.
     """
+    cube = hybrid.drop_varying(cube, "time")
     result = cube.collapsed("time", iris.analysis.PERCENTILE, percent=list(percents))
     if not cube.has_lazy_data():
         return result

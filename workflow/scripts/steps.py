@@ -21,7 +21,9 @@ import numpy as np
 from iris.coords import CellMethod
 from iris.cube import Cube, CubeList
 
+import hybrid
 from bad_data import DataError
+from units import difference_units
 
 # What will be the default: times to the microsecond, and attributes of the file
 # apart from those of its variables.
@@ -72,6 +74,7 @@ def annual_mean(cube: Cube) -> Cube:
         # Annual already: Iris would take seconds to average single values.
         result = cube.copy()
     else:
+        cube = hybrid.drop_varying(cube, "time")
         keywords = {}
         if any(np.ptp(lengths[years == year]) > 0 for year in np.unique(years)):
             keywords["weights"] = np.broadcast_to(along(cube, dimension, lengths), cube.shape)
@@ -138,7 +141,8 @@ def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
         If the data has no year of the baseline.
     """
     first, last = baseline
-    result = years_between(annual, first, last).collapsed("year", iris.analysis.MEAN)
+    years = hybrid.drop_varying(years_between(annual, first, last), "year")
+    result = years.collapsed("year", iris.analysis.MEAN)
     comment = f"baseline {first}-{last}"
     result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time", comments=comment))
     return result
@@ -159,13 +163,23 @@ def anomaly(annual: Cube, normal: Cube) -> Cube:
     Cube
         Of the shape of `annual`, with its metadata; its name ends with
         ``_anomaly``, as a standard name where CF has one.  The attribute
-        ``baseline`` says what was subtracted.
+        ``baseline`` says what was subtracted.  Differences of temperatures are in
+        kelvin, see `units.difference_units`.
     """
     (dimension,) = annual.coord_dims("year")
     data = annual.core_data() - np.expand_dims(normal.core_data(), dimension)
-    result = renamed(annual.copy(data=data), f"{annual.name()}_anomaly")
+    result = difference(annual.copy(data=data), f"{annual.name()}_anomaly")
     result.attributes["baseline"] = normal.cell_methods[-1].comments[0].removeprefix("baseline ")
     return result
+
+
+def difference(cube: Cube, name: str) -> Cube:
+    """Name a cube whose data are differences, and give it units for these."""
+    units, factor = difference_units(cube.units)
+    if factor != 1:
+        cube.data = cube.core_data() * factor
+    cube.units = units
+    return renamed(cube, name)
 
 
 def renamed(cube: Cube, name: str) -> Cube:
@@ -230,6 +244,25 @@ def stored_chunk(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def load_result(path: str) -> Cube:
-    """Load what `save` wrote."""
-    (cube,) = CubeList(iris.load(path))
-    return cube
+    """Load what `save` wrote.
+
+    Fields that its levels are derived from, and areas of cells, are variables of the same
+    file; the result is the one that is no coordinate of another and has years.
+
+    Raises
+    ------
+    DataError
+        If it is not one.
+    """
+    cubes = CubeList(iris.load(path))
+    parts = {
+        part.name()
+        for cube in cubes
+        for part in [*cube.aux_coords, *cube.cell_measures(), *cube.ancillary_variables()]
+    }
+    results = [cube for cube in cubes if cube.name() not in parts]
+    if len(results) > 1:
+        results = [cube for cube in results if cube.coords("year")]
+    if len(results) != 1:
+        raise DataError(f"{path} has {len(results)} results instead of one.")
+    return results[0]

@@ -7,8 +7,12 @@ import pytest
 from cf_units import Unit
 from iris.cube import Cube
 
+import seasons
+import spread
+import steps
 import units
 from bad_data import DataError
+from unit.workflow.test_steps import DAYS, LEAP, monthly
 
 
 @pytest.mark.parametrize(
@@ -81,3 +85,36 @@ def test_units_of_differences(source: str, target: str, factor: float) -> None:
 def test_units_that_are_none() -> None:
     with pytest.raises(DataError, match="'mm daay-1' is not a unit"):
         units.convert_units(Cube(1.0, units="K"), "mm daay-1")
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("celsius", 1.0), ("degF", 5 / 9)])
+def test_differences_of_temperatures_are_in_kelvin(scale: str, factor: float) -> None:
+    values = np.random.default_rng(4).normal(280, 10, (24, 3, 4))
+    cube = monthly(np.concatenate([DAYS, LEAP]), values)
+    kelvin = cube.copy()
+    cube.convert_units(scale)
+
+    annual = steps.annual_mean(cube)
+    assert annual.units == scale
+    anomaly = steps.anomaly(annual, steps.climatology(annual, [2003, 2003]))
+    means = [np.tensordot(days, values[start : start + 12], 1) / days.sum()
+             for start, days in ((0, DAYS), (12, LEAP))]  # fmt: skip
+    np.testing.assert_allclose(anomaly.data[1], means[1] - means[0], atol=1e-9)
+    assert anomaly.units == "K"
+    anomaly.convert_units("mK")
+    np.testing.assert_allclose(anomaly.data[1], 1000 * (means[1] - means[0]), atol=1e-6)
+
+    result = spread.trend(annual)
+    assert result.units == "K / (10 year)"
+    np.testing.assert_allclose(result.data, 10 * (means[1] - means[0]), atol=1e-8)
+
+    months = seasons.anomaly(cube, seasons.climatology(cube, [2003, 2003], "month"), "month")
+    assert months.units == "K"
+    np.testing.assert_allclose(months.data[12:], values[12:] - values[:12], atol=1e-9)
+
+    other = cube.copy(data=cube.data + 3 / factor)
+    mean, deviation = spread.mean_and_spread(spread.ensemble([cube, other]))
+    assert (mean.units, deviation.units) == (scale, "K")
+    np.testing.assert_allclose(deviation.data, 3 / np.sqrt(2))
+    mean.convert_units("K")
+    np.testing.assert_allclose(mean.data, kelvin.data + 1.5)
