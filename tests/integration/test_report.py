@@ -108,5 +108,5 @@ def test_the_record(demo: Demo, page: Page) -> None:
     # What was copied was moved as a whole, and of what was mounted no more than is there.
     assert len(moved) == 126
     assert ("312.46 KB", "312.46 KB") in moved
-    for program in ("Python", "scitools-iris", "snakemake-storage-plugin-s3fuse"):
+    for program in ("Python", "scitools-iris", "snakemake-storage-plugin-s3fuse", "s3fs-fuse"):
         assert re.search(rf"{program}\s+\d+\.\d+", text)

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import iris
+import netCDF4
 import numpy as np
 import pytest
 import yaml
@@ -24,6 +25,7 @@ from conftest import (
 )
 from demo import COPY_BELOW
 from integration.conftest import SAMPLES, Demo, Project, demo_config
+from s3fuse.urls import S3Url
 
 pytestmark = pytest.mark.fuse
 
@@ -51,7 +53,9 @@ def assert_equal(one: Path, other: Path) -> None:
         return
     (here,), (there,) = iris.load(one), iris.load(other)
     for cube in (here, there):
-        cube.attributes.pop("history", None)
+        # When it was made, and of which objects or files.
+        assert cube.attributes.pop("history")
+        assert cube.attributes.pop("source_objects")
     assert here.metadata == there.metadata, one
     assert here.coords() == there.coords(), one
     assert here.dtype == there.dtype, one
@@ -99,6 +103,20 @@ def test_large_files_were_mounted_and_the_bucket_only_once(demo: Demo) -> None:
     assert log.count(f"Mounted {demo.inputs.url} read-only.") == 1
     assert log.count(f"Unmounted {demo.inputs.url}.") == 1
     assert f"Mounted {demo.results.url}" not in log
+
+
+def test_results_name_their_sources_and_steps(demo: Demo) -> None:
+    sources = [f"{demo.inputs.url}/E1_north_america.nc"]
+    for step in STEPS:
+        with netCDF4.Dataset(demo.results.folder / f"{step}/e1.nc") as file:
+            history, objects = file.history.split("\n"), file.source_objects.split("\n")
+        steps = [line.rpartition("of e1")[0].split()[-1] for line in history if " of e1" in line]
+        assert steps == ["annual_mean", step][: 1 + (step != "annual_mean")]
+        assert [line.split(" ETag ")[0] for line in objects] == sources
+        for line in objects:
+            name, etag = line.split(" ETag ")
+            url = S3Url.parse(name)
+            assert demo.inputs.store.head(url).etag == etag  # type: ignore[union-attr]
 
 
 def test_results_equal_those_of_a_run_on_local_folders(

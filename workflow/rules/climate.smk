@@ -15,6 +15,7 @@ rule annual_mean:
         "../envs/iris.yaml"
     params:
         names=names_of,
+        provenance=provenance_of,
         constraint=constraint_of,
         units=units_of,
     script:
@@ -34,6 +35,7 @@ rule climatology:
         "../envs/iris.yaml"
     params:
         names=names_of,
+        provenance=provenance_of,
         baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
     script:
         "../scripts/climatology.py"
@@ -53,6 +55,7 @@ rule anomaly:
         "../envs/iris.yaml"
     params:
         names=names_of,
+        provenance=provenance_of,
     script:
         "../scripts/anomaly.py"
 
@@ -70,5 +73,6 @@ rule series:
         "../envs/iris.yaml"
     params:
         names=names_of,
+        provenance=provenance_of,
     script:
         "../scripts/series.py"

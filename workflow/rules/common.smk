@@ -9,6 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from s3fuse import __version__ as s3fuse_version
 from s3fuse.errors import S3FuseError
 from s3fuse.urls import S3Url
 from snakemake_interface_common.exceptions import WorkflowError
@@ -204,6 +205,17 @@ def names_of(wildcards, input):
 def objects_of(dataset):
     """The files of a dataset as they are now: name, version, time and bytes of each."""
     return [described_file(file) for file in all_of(dataset)]
+
+
+def provenance_of(wildcards, input):
+    """What a job writes into its result: the program, and the objects that it reads.
+
+    Snakemake runs no job again for a parameter that is made of its inputs; a new version
+    of an object is newer than the result, and that is a reason to.
+    """
+    sources = objects_of(wildcards.dataset) if "files" in input.keys() else []
+    program = f"snakemake-storage-plugin-s3fuse {s3fuse_version}"
+    return {"program": program, "sources": escaped(sources)}
 
 
 def sources_of(dataset):

@@ -18,6 +18,7 @@ for product in PRODUCTS:
             "../envs/iris.yaml"
         params:
             names=names_of,
+            provenance=provenance_of,
             constraint=constraint_of,
             units=units_of,
             baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
@@ -42,6 +43,7 @@ rule ensemble:
         "../envs/iris.yaml"
     params:
         names=names_of,
+        provenance=provenance_of,
         constraint=constraint_of,
         units=units_of,
     script:

@@ -3,10 +3,9 @@
 import job
 import loading
 import spread
-import steps
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     wanted = job.unescaped([smk.params.constraint, smk.params.units])
     members = [loading.load([file], *wanted) for file in smk.input.files]
-    steps.save(spread.mean_and_spread(spread.ensemble(members)), smk.output[0])
+    job.save(spread.mean_and_spread(spread.ensemble(members)), smk)

@@ -18,6 +18,15 @@ from coordinates import nearly_equal
 #: Identifies one file, so a file that is made of it cannot have it.
 OF_ONE_FILE = ("tracking_id", "creation_date")
 
+#: Identify the data of CMIP.
+IDENTITIES = (
+    "institution_id",
+    "source_id",
+    "model_id",
+    "experiment_id",
+    "variant_label",
+)
+
 #: Heights of near-surface quantities, which some files of a dataset state and some do not.
 NEAR_SURFACE = 10.0
 
@@ -38,19 +47,16 @@ def equalise_attributes(cubes: Sequence[Cube]) -> None:
     """Remove attributes that differ between cubes, and those that identify one file.
 
     The names of attributes that differ are kept in an attribute
-    ``attributes_that_differed``.  Experiments that follow one another, such as
-    historical and ssp585, stay named.
+    ``attributes_that_differed``.  Those that identify the data stay with all their
+    values, such as the experiments historical and ssp585.
     """
-    experiments = list(
-        dict.fromkeys(
-            str(cube.attributes["experiment_id"])
-            for cube in cubes
-            if "experiment_id" in cube.attributes
+    for name in IDENTITIES:
+        values = dict.fromkeys(
+            str(cube.attributes[name]) for cube in cubes if name in cube.attributes
         )
-    )
-    if len(experiments) > 1:
-        for cube in cubes:
-            cube.attributes.globals["experiment_id"] = ", ".join(experiments)
+        if len(values) > 1:
+            for cube in cubes:
+                cube.attributes.globals[name] = ", ".join(values)
     removed = iris.util.equalise_attributes(cubes) if len(cubes) > 1 else []
     differed = sorted({name for attributes in removed for name in attributes})
     for cube in cubes:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import dask
+from iris.cube import Cube, CubeList
 
+import provenance
+import steps
 from bad_data import DataError, refuse_if_broken
 
 #: Beside its log a job leaves how many bytes of each input came to its node.
@@ -44,6 +47,20 @@ def logged(snakemake: Any) -> Iterator[None]:
             sys.exit(f"{snakemake.rule}: {sentence}")
         print("done", file=log)
     _count(names, Path(snakemake.log[0]).with_suffix(READS))
+
+
+def save(result: Cube | CubeList, snakemake: Any) -> None:
+    """Save the result of a job with its history, and the objects that it is made of."""
+    params = snakemake.params
+    names = ("constraint", "units", "baseline", "options")
+    options = {name: unescaped(params.get(name)) for name in names}
+    provenance.add(
+        [result] if isinstance(result, Cube) else result,
+        params.provenance["program"],
+        provenance.step(snakemake.rule, snakemake.wildcards.dataset, options),
+        unescaped(params.provenance["sources"]),
+    )
+    steps.save(result, snakemake.output[0])
 
 
 def unescaped(value: Any) -> Any:

@@ -34,4 +34,4 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     wanted = job.unescaped([smk.params.constraint, smk.params.units])
     cube = loading.load(smk.input.files, *wanted)
     options = job.unescaped(smk.params.options)
-    steps.save(MAKE[smk.rule](cube, smk.params.baseline, **options), smk.output[0])
+    job.save(MAKE[smk.rule](cube, smk.params.baseline, **options), smk)

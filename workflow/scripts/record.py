@@ -2,23 +2,13 @@
 
 import csv
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jinja2
 from humanfriendly import format_size, format_timespan
 
 import job
-
-PROGRAMS = [
-    "scitools-iris",
-    "snakemake",
-    "snakemake-storage-plugin-s3fuse",
-    "s3fs",
-    "numpy",
-    "dask",
-]
+import programs
 
 
 def steps_below(folder: Path) -> list[dict[str, str]]:
@@ -48,17 +38,6 @@ def moved_below(folder: Path) -> dict[str, int]:
     return most
 
 
-def versions() -> dict[str, str]:
-    """The versions of the programs, as far as they are installed here."""
-    found = {"Python": platform.python_version()}
-    for name in PROGRAMS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     steps = steps_below(Path("benchmarks"))
@@ -75,7 +54,7 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
         moved=moved_below(Path(smk.log[0]).parent),
         steps=steps,
         total=format_timespan(sum(float(step["seconds"]) for step in steps)),
-        versions=versions(),
+        versions=programs.versions(),
         size=format_size,
     )
     Path(smk.output[0]).write_text(text)

@@ -7,4 +7,4 @@ import steps
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     annual = hybrid.drop_varying(steps.load_result(smk.input[0]), "latitude", "longitude")
-    steps.save(steps.area_mean(annual), smk.output[0])
+    job.save(steps.area_mean(annual), smk)

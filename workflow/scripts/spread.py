@@ -13,6 +13,7 @@ import numpy as np
 from iris.coords import AuxCoord, CellMethod
 from iris.cube import Cube, CubeList
 
+import equalise
 import hybrid
 import places
 import steps
@@ -44,7 +45,7 @@ def ensemble(members: Iterable[Cube]) -> Cube:
         if not member.coords("realization"):
             member.add_aux_coord(AuxCoord(np.int32(number), "realization", units="1"))
         numbered.append(member)
-    iris.util.equalise_attributes(numbered)
+    equalise.equalise_attributes(numbered)
     # Members of a lagged ensemble start at different times, so the same time is
     # another forecast period in each.
     for coord in numbered[0].coords(dim_coords=False):

@@ -14,6 +14,7 @@ from iris.coords import AuxCoord
 from iris.cube import Cube, CubeList
 
 import loading
+import steps
 from bad_data import DataError
 from unit.workflow.netcdf import LATITUDES, LONGITUDES, write
 from unit.workflow.test_steps import DAYS, LEAP, monthly
@@ -321,3 +322,53 @@ def test_cells_end_at_the_poles(two_years: Cube, tmp_path: Path) -> None:
     iris.save(two_years, tmp_path / "in.nc")
     cube = loading.load([str(tmp_path / "in.nc")], "air_temperature")
     assert cube.coord("latitude").bounds.tolist() == [[-90, -45], [-45, 45], [45, 90]]
+
+
+@pytest.mark.filterwarnings("ignore:Not all file objects were parsed")
+def test_reanalysis_as_the_climate_data_store_delivers_it(tmp_path: Path) -> None:
+    """Times named valid_time, a text for each of them, latitudes from the north."""
+    values = random(2, 12, 3, 4)
+    files = []
+    for n, part in enumerate(values):
+        path = tmp_path / f"{n}.nc"
+        with netCDF4.Dataset(path, "w") as file:
+            firsts = [cftime.datetime(2000 + n, month + 1, 1) for month in range(12)]
+            seconds = cftime.date2num(firsts, "seconds since 1970-01-01")
+            axes = {"valid_time": seconds, "latitude": [60.0, 0, -60], "longitude": LONGITUDES}
+            for name, points in axes.items():
+                file.createDimension(name, len(points))
+                variable = file.createVariable(name, "i8" if "time" in name else "f8", (name,))
+                variable[:] = points
+            file["valid_time"].setncatts(
+                {
+                    "standard_name": "time",
+                    "long_name": "time",
+                    "units": "seconds since 1970-01-01",
+                    "calendar": "proleptic_gregorian",
+                }
+            )
+            file["latitude"].setncatts({"standard_name": "latitude", "units": "degrees_north"})
+            file["longitude"].setncatts({"standard_name": "longitude", "units": "degrees_east"})
+            file.createVariable("number", "i8", ())[...] = 0
+            file.createVariable("expver", str, ("valid_time",))[:] = np.array(["0001"] * 12, "O")
+            options = {"fill_value": np.float32("nan"), "zlib": True}
+            variable = file.createVariable("t2m", "f4", tuple(axes), **options)
+            variable.setncatts({"long_name": "2 metre temperature", "units": "K"})
+            variable.coordinates = "number valid_time latitude longitude expver"
+            variable[:] = part
+        files.append(str(path))
+    cube = loading.load(files, "t2m", "celsius")
+    np.testing.assert_allclose(cube.data, values.reshape(24, 3, 4) - 273.15, atol=1e-4)
+    annual = steps.annual_mean(cube)
+    np.testing.assert_allclose(annual.data, values.mean(axis=1) - 273.15, atol=1e-3)
+    steps.save(annual, str(tmp_path / "out.nc"))
+    assert steps.load_result(str(tmp_path / "out.nc")).coord("year").points.tolist() == [2000, 2001]
+
+
+def test_gaps_in_real_numbers_that_are_nan_or_filled(tmp_path: Path) -> None:
+    values = np.ma.array(random(2, 3, 4), mask=False)
+    values[1, 2, 3] = np.ma.masked
+    packing = {"_FillValue": np.float32(1e20)}
+    file = write(tmp_path / "in.nc", values, np.array([15.0, 45.0]), packing=packing)
+    cube = loading.load([file], "air_temperature")
+    np.testing.assert_array_equal(np.ma.getmaskarray(cube.data), values.mask)
