@@ -137,6 +137,12 @@ def find(cube: Cube, name: str) -> Coord | None:
     return None
 
 
+def spans(cube: Cube, name: str) -> bool:
+    """Whether a coordinate belongs to a dimension of a cube."""
+    coord = find(cube, name)
+    return coord is not None and bool(cube.coord_dims(coord))
+
+
 def described(value: Any) -> str:
     """Describe what was asked for, as in "from 700 hPa to 900 hPa"."""
     match value:

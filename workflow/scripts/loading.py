@@ -22,7 +22,7 @@ import units as unit_conversion
 from bad_data import DataError
 
 #: Attributes that are the same in all files of one dataset, or it is none.
-IDENTITY = ("source_id", "model_id", "variant_label")
+OF_ONE_DATASET = ("source_id", "model_id", "variant_label")
 
 #: Holds the path of its file on a cube until it is combined with others.
 _FILE = "_file_of_this_cube"
@@ -65,12 +65,21 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
     early = {key: value for key, value in wanted.items() if not _needs_all(key, value)}
     for key, value in early.items():
         extracted = [(file, coordinates.extract_one(cube, key, value)) for file, cube in parts]
-        parts = [(file, cube) for file, cube in extracted if cube is not None]
-        if not parts:
+        left = [(file, cube) for file, cube in extracted if cube is not None]
+        if not left:
             raise DataError(
                 f"Nothing in {_named(files)} has {key} {coordinates.described(value)}: "
                 f"{coordinates.available([cube for _, cube in found], key)}."
             )
+        for (file, cube), (_, part) in zip(parts, extracted, strict=True):
+            # Fields of other levels are no part of the wish; a file that has levels, and
+            # not this one, would leave a gap.
+            if part is None and not isinstance(value, list) and coordinates.spans(cube, key):
+                raise DataError(
+                    f"Nothing in {file} has {key} {coordinates.described(value)}, which other "
+                    f"files have: {coordinates.available([cube], key)}."
+                )
+        parts = left
     cube = combine(parts, f"{_wish(name, wanted)} in {_named(files)}")
     cube = coordinates.extract(cube, {key: wanted[key] for key in wanted.keys() - early.keys()})
     if units is not None:
@@ -178,7 +187,7 @@ def _with_time_dimension(cube: Cube, along_time: set[str]) -> Cube:
 
 def _refuse_mixture(parts: Sequence[tuple[str, Cube]]) -> None:
     """Refuse files of different models, or of different members."""
-    for key in IDENTITY:
+    for key in OF_ONE_DATASET:
         seen: dict[str, str] = {}
         for file, cube in parts:
             if key in cube.attributes:

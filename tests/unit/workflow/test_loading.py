@@ -372,3 +372,38 @@ def test_gaps_in_real_numbers_that_are_nan_or_filled(tmp_path: Path) -> None:
     file = write(tmp_path / "in.nc", values, np.array([15.0, 45.0]), packing=packing)
     cube = loading.load([file], "air_temperature")
     np.testing.assert_array_equal(np.ma.getmaskarray(cube.data), values.mask)
+
+
+def test_a_file_without_the_level_leaves_no_gap(tmp_path: Path) -> None:
+    levels = np.array([85000.0, 50000.0])
+    values = random(3, 2, 2, 3, 4)
+    files = [
+        write(tmp_path / f"{n}.nc", values[n], 59.0 * n + np.array([15.0, 45.0]), levels=points)
+        for n, points in enumerate((levels, levels + 100, levels))
+    ]
+    spec = {"name": "air_temperature", "coordinates": {"pressure": "850 hPa"}}
+    with pytest.raises(DataError, match=r"1\.nc has pressure 850 hPa, which other files have: "):
+        loading.load(files, spec)
+    cube = loading.load([files[0], files[2]], spec)
+    np.testing.assert_array_equal(cube.data, values[[0, 2], :, 0].reshape(4, 3, 4))
+
+
+def test_files_of_one_level_each(tmp_path: Path) -> None:
+    values = random(4, 2, 3, 4)
+    files = [
+        write(
+            tmp_path / f"{n}.nc",
+            part,
+            59.0 * (n // 2) + np.array([15.0, 45.0]),
+            scalars={"air_pressure": ((85000.0, 50000.0)[n % 2], "Pa")},
+        )
+        for n, part in enumerate(values)
+    ]
+    both = loading.load(files, "air_temperature")
+    assert both.coord("air_pressure").points.tolist() == [50000, 85000]
+    order = [both.coord_dims("air_pressure")[0], both.coord_dims("time")[0]]
+    found = np.moveaxis(both.data, order, [0, 1])
+    np.testing.assert_array_equal(found[1], values[[0, 2]].reshape(4, 3, 4))
+    spec = {"name": "air_temperature", "coordinates": {"pressure": "500 hPa"}}
+    cube = loading.load(files, spec)
+    np.testing.assert_array_equal(cube.data, values[[1, 3]].reshape(4, 3, 4))
