@@ -12,9 +12,7 @@ from typing import Any
 import dask
 import iris
 import iris.analysis
-import iris.analysis.cartography
 import iris.coord_categorisation
-import iris.exceptions
 import iris.std_names
 import iris.util
 import numpy as np
@@ -189,39 +187,6 @@ def renamed(cube: Cube, name: str) -> Cube:
         cube.standard_name = name
     cube.long_name = name
     return cube
-
-
-def area_mean(cube: Cube) -> Cube:
-    """Average over latitude and longitude, weighted by the area of the grid cells.
-
-    The area of a cell on the sphere is r² (λ₂ - λ₁)(sin φ₂ - sin φ₁); see
-    `iris.analysis.cartography.area_weights`.
-
-    Parameters
-    ----------
-    cube : Cube
-        Of shape (time, latitude, longitude).
-
-    Returns
-    -------
-    Cube
-        Of shape (time,), with the units of `cube`.
-
-    Raises
-    ------
-    DataError
-        If its latitude and longitude are not those of a regular grid.
-    """
-    cube = cube.copy()
-    for name in ("latitude", "longitude"):
-        try:
-            coord = cube.coord(name)
-            if not coord.has_bounds():
-                coord.guess_bounds()
-        except (iris.exceptions.CoordinateNotFoundError, ValueError) as error:
-            raise DataError(f"{cube.name()} has no regular {name}: {error}") from error
-    weights = iris.analysis.cartography.area_weights(cube, compute=not cube.has_lazy_data())
-    return cube.collapsed(["latitude", "longitude"], iris.analysis.MEAN, weights=weights)
 
 
 def save(cube: Cube | CubeList, path: str) -> None:

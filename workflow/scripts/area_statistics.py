@@ -1,0 +1,62 @@
+"""Statistics over the horizontal dimensions, weighted by the area of grid cells."""
+
+from __future__ import annotations
+
+import warnings
+
+import dask.array as da
+import iris.analysis
+import iris.util
+from iris.cube import Cube
+from iris.mesh import MeshCoord
+from iris.warnings import IrisVagueMetadataWarning
+
+import cells
+from bad_data import DataError
+
+
+def area_mean(cube: Cube) -> Cube:
+    """Average over the horizontal dimensions, weighted by the area of the grid cells.
+
+    See `cells.areas` for where the areas come from.  Masked cells are left out.
+
+    Parameters
+    ----------
+    cube : Cube
+        On a grid of any type; of shape (time, latitude, longitude), for example.
+
+    Returns
+    -------
+    Cube
+        Without the horizontal dimensions, in the units of `cube`; lazy as `cube` is.
+
+    Raises
+    ------
+    DataError
+        If the areas of its cells are not known.
+    """
+    dims = cells.horizontal_dims(cube)
+    if not dims:
+        raise DataError(f"{cube.name()} has a single place, of which there is no area mean.")
+    areas = cells.areas(cube)
+    if not areas.any():
+        raise DataError(f"{cube.name()}: no cell of its grid has an area.")
+    if cube.has_lazy_data():
+        chunks = cube.lazy_data().chunks
+        weights = iris.util.broadcast_to_shape(da.from_array(areas), cube.shape, dims, chunks)
+    else:
+        weights = iris.util.broadcast_to_shape(areas, cube.shape, dims)
+    if cells.grid_type(cube) in (cells.GridType.REGULAR, cells.GridType.PROJECTED):
+        names = [axis.name() for axis in cells.axes(cube)]
+    else:
+        names = ["latitude", "longitude"]
+        # Iris takes bounds with many corners from the cube that it is given.
+        cube = cube.copy()
+        for coord in map(cube.coord, names):
+            if not isinstance(coord, MeshCoord):
+                coord.bounds = None
+    with warnings.catch_warnings():
+        # The bounds of two-dimensional coordinates do not say what was averaged.  By its
+        # message: Iris removes a filter of the whole category while it collapses.
+        warnings.filterwarnings("ignore", "Collaps|Cannot check", IrisVagueMetadataWarning)
+        return cube.collapsed(names, iris.analysis.MEAN, weights=weights)
