@@ -33,8 +33,8 @@ DATASETS = ["a1b", "a1b_global", "e1", "e1_global", "sea_ice"]
 STEPS = ["annual_mean", "anomaly", "climatology", "series"]
 RESULTS = sorted(
     [f"{step}/{dataset}.nc" for step in STEPS for dataset in DATASETS]
-    + [f"figures/map_{dataset}.png" for dataset in DATASETS]
-    + ["figures/series.png", "record.html"]
+    + [f"figures/map_{dataset}.{kind}" for dataset in DATASETS for kind in ("png", "pdf")]
+    + ["figures/series.png", "figures/series.pdf", "record.html"]
 )
 
 
@@ -48,7 +48,7 @@ def jobs_of(text: str) -> dict[str, int]:
 
 def assert_equal(one: Path, other: Path) -> None:
     """Compare two results: cubes by all they hold, figures by their being there."""
-    if one.suffix in (".png", ".html"):
+    if one.suffix in (".png", ".pdf", ".html"):
         assert min(one.stat().st_size, other.stat().st_size) > 10_000
         return
     (here,), (there,) = iris.load(one), iris.load(other)

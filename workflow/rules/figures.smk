@@ -1,16 +1,19 @@
 # Figures and the record of the run, with captions for `snakemake --report`.
 
+FORMATS = ["png", "pdf"]
+
 
 rule series_figure:
     input:
         results("series/{dataset}.nc", dataset=DATASETS),
     output:
-        report(
+        png=report(
             result("figures/series.png"),
             caption="../report/series.rst",
             category="Figures",
             labels={"figure": "Area-weighted annual means", "dataset": "all"},
         ),
+        pdf=result("figures/series.pdf"),
     log:
         local("logs/series_figure.log"),
     benchmark:
@@ -29,12 +32,13 @@ rule map_figure:
     input:
         result("anomaly/{dataset}.nc"),
     output:
-        report(
+        png=report(
             result("figures/map_{dataset}.png"),
             caption="../report/map.rst",
             category="Figures",
             labels={"figure": "Anomaly", "dataset": "{dataset}"},
         ),
+        pdf=result("figures/map_{dataset}.pdf"),
     log:
         local("logs/map_figure/{dataset}.log"),
     benchmark:
@@ -44,6 +48,7 @@ rule map_figure:
     params:
         names=names_of,
         title=lambda wildcards: escaped(DATASETS[wildcards.dataset]["title"]),
+        settings=lambda wildcards: DATASETS[wildcards.dataset].get("map", {}),
         sources=lambda wildcards: {
             wildcards.dataset: escaped(sources_of(wildcards.dataset))
         },

@@ -27,8 +27,10 @@ from bad_data import DataError
 #: Cells whose centres agree to this share of the Earth's radius (64 m) are the same place.
 SAME_PLACE = 1e-5
 
-#: How many of the nearest cells may hold a point.
-CANDIDATES = 8
+#: How many of the nearest cells are asked whether they hold a point, one attempt after
+#: another, and by how many degrees the point is moved: one on an edge may lie in no cell.
+#: Where narrow cells meet wide ones, many centres are nearer than that of the right cell.
+CANDIDATES = ((1, 0.0), (8, 0.0), (64, 0.0), (8, 1e-4))
 
 
 class GridType(StrEnum):
@@ -262,8 +264,9 @@ def locate(cube: Cube, longitude: np.ndarray, latitude: np.ndarray) -> np.ndarra
     Parameters
     ----------
     cube : Cube
-        On a grid of any type.  Without bounds, a point belongs to the nearest centre
-        that is not much farther away than neighbours are from each other.
+        On a grid of any type.  Without bounds, the corners of a curvilinear grid are
+        assumed in the middle between centres; on an unstructured one a point belongs to
+        the nearest centre that is not much farther away than neighbours of the cell are.
     longitude, latitude : ndarray
         Of the points, in degrees; may be NaN.
 
@@ -315,36 +318,64 @@ def _interval(bounds: np.ndarray, values: np.ndarray, period: float | None = Non
 
 def _locate_among_centres(cube: Cube, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     polygons = corners(cube)
-    middle = unit_vectors(*(each.ravel() for each in centres(cube)))
-    usable = np.isfinite(middle).all(axis=-1)
+    middle = unit_vectors(*centres(cube))
     around = None
     if polygons is not None:
-        around = unit_vectors(*(each.reshape(len(middle), -1) for each in polygons))
+        around = unit_vectors(*polygons)
+    elif grid_type(cube) is GridType.IRREGULAR and min(middle.shape[:2]) > 1:
+        around = _corners_between(middle)
+    middle = middle.reshape(-1, 3)
+    usable = np.isfinite(middle).all(axis=-1)
+    if around is not None:
+        around = around.reshape(len(middle), -1, 3)
         usable &= np.isfinite(around).all(axis=(-2, -1))
     numbers = np.flatnonzero(usable)
     if not len(numbers):
         return np.full(x.shape, -1)
     middle = middle[numbers]
     tree = cKDTree(middle)
-    points = unit_vectors(x, y)
     if around is None:
-        count = min(5, len(numbers))
         # Of the four neighbours of a square cell, whose corners are 0.71 steps away.
+        count = min(5, len(numbers))
         reach = 0.75 * tree.query(middle, [count])[0][:, 0]
-        distance, nearest = tree.query(points)
+        distance, nearest = tree.query(unit_vectors(x, y))
         return np.where(distance <= reach[nearest], numbers[nearest], -1)
 
     around = around[numbers]
-    reach = np.linalg.norm(around - middle[:, None], axis=-1).max() * 1.01
+    reach = 1.01 * np.linalg.norm(around - middle[:, None], axis=-1).max()
     found = np.full(x.shape, -1)
-    for candidates in (1, min(CANDIDATES, len(numbers))):
+    for candidates, nudge in CANDIDATES:
         left = np.flatnonzero(found < 0)
-        near = tree.query(points[left], candidates, distance_upper_bound=reach)[1]
+        candidates = min(candidates, len(numbers))
+        east, north = x[left] + nudge, y[left] + 0.7 * nudge
+        near = tree.query(unit_vectors(east, north), candidates, distance_upper_bound=reach)[1]
         for column in near.reshape(len(left), candidates).T:
             asked = np.flatnonzero((found[left] < 0) & (column < len(numbers)))
-            inside = _holds(around[column[asked]], x[left[asked]], y[left[asked]])
+            inside = _holds(around[column[asked]], east[asked], north[asked])
             found[left[asked[inside]]] = numbers[column[asked[inside]]]
     return found
+
+
+def _corners_between(middle: np.ndarray) -> np.ndarray:
+    """Put the corners of a curvilinear grid in the middle between the centres around them.
+
+    Parameters
+    ----------
+    middle : ndarray
+        Unit vectors to centres, of shape (row, column, 3).
+
+    Returns
+    -------
+    ndarray
+        Vectors to corners, of shape (row, column, 4, 3).
+    """
+    for axis in (0, 1):
+        first, second, last, before = (middle.take([number], axis) for number in (0, 1, -1, -2))
+        parts = [2 * first - second, middle, 2 * last - before]
+        middle = np.concatenate(parts, axis=axis)
+    corner = (middle[:-1, :-1] + middle[1:, :-1] + middle[:-1, 1:] + middle[1:, 1:]) / 4
+    sides = [corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]]
+    return np.stack(sides, axis=-2)
 
 
 def _holds(around: np.ndarray, longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import figures
 import job
+import maps
 import steps
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     cube = steps.load_result(smk.input[0])
-    title = job.unescaped(smk.params.title)
-    figures.plot_map(cube, title).savefig(smk.output[0], dpi=120)
+    figure = maps.plot_map(cube, job.unescaped(smk.params.title), smk.params.settings)
+    figures.save(figure, smk.output.png, smk.output.pdf)

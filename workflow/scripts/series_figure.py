@@ -12,4 +12,4 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
         cube = steps.load_result(path)
         panel = figures.panel_title(settings, cube)
         series.append(figures.Series(settings["title"], panel, cube, tuple(settings["baseline"])))
-    figures.plot_series(series).savefig(smk.output[0], dpi=120)
+    figures.save(figures.plot_series(series), smk.output.png, smk.output.pdf)

