@@ -15,6 +15,7 @@ from iris.cube import Cube
 import area_statistics
 import cells
 import climate_data as data
+import loading
 import steps
 from bad_data import DataError
 from cells import GridType
@@ -213,7 +214,7 @@ def test_what_areas_need_survives_the_steps_of_the_workflow(field: Cube, tmp_pat
     assert cells.corners(cube) is not None or cube.cell_measures()
     cube.remove_coord("year")
     iris.save(cube, tmp_path / "in.nc")
-    loaded = steps.load([str(tmp_path / "in.nc")], "air_temperature")
+    loaded = loading.load([str(tmp_path / "in.nc")], "air_temperature")
     steps.save(steps.annual_mean(loaded), str(tmp_path / "annual.nc"))
     series = area_statistics.area_mean(steps.load_result(str(tmp_path / "annual.nc")))
     np.testing.assert_allclose(series.data, expected, rtol=1e-9)

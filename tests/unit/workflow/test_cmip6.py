@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 
+import area_statistics
 import loading
 import steps
 
@@ -71,7 +72,7 @@ def test_the_series_of_a_model(folder: Path) -> None:
     cube = loading.load(files, spec)
     # Lazy means of a few numbers spend seconds on their graphs.
     cube.data  # noqa: B018
-    series = steps.area_mean(steps.annual_mean(cube))
+    series = area_statistics.area_mean(steps.annual_mean(cube))
     wanted = expected(folder, 92500)
     assert series.coord("year").points.tolist() == sorted(wanted)
     np.testing.assert_allclose(series.data, [wanted[year] for year in sorted(wanted)], rtol=1e-5)
