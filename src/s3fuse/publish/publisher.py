@@ -233,10 +233,13 @@ class Publisher:
             for folder in folders:
                 published[folder.url] = folder.finish()
         except BaseException as error:
-            if not is_begun:
+            if record is None or not is_begun:
                 self._withdraw(record, [*hidden, *new], folders)
                 raise
-            # The record stays, by which the next run knows.
+            # The record stays, by which the next run knows.  Another run that has published
+            # the same outputs in between has removed it.
+            with contextlib.suppress(S3FuseError):
+                record.write(self._store)
             all_at_once(Upload.abort, [*hidden, *new])
             if isinstance(error, S3FuseError):
                 raise PublishError(

@@ -395,6 +395,33 @@ def test_no_parts_are_left_where_another_run_has_published_the_same(
     assert [upload for name in job.names for upload in store.uploads(job.url(name))] == []
 
 
+class Overtaken(Store):
+    """Lets another run publish before the last object of a folder is sent."""
+
+    def __init__(self, connection: Connection, other: Callable[[], None]) -> None:
+        super().__init__(connection)
+        self.other: Callable[[], None] | None = other
+
+    def call(self, method: str, url: S3Url, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if method == "put_object" and url.key.endswith("only-new") and self.other:
+            other, self.other = self.other, None
+            other()
+        return super().call(method, url, *arguments, **options)
+
+
+def test_what_an_overtaken_run_has_put_is_deleted_by_the_next(
+    bucket: Bucket, local: Any, honouring: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3fuse.publish.publisher.CONCURRENCY", 1)
+    job = Job(honouring, bucket, ["tas/"], local)
+    with pytest.raises(PublishError, match="Some outputs of the same job"):
+        job.run("new", Overtaken(honouring.connection, lambda: job.run("other")))
+    assert "tas/only-new" in bucket.contents()
+    job.run("last")
+    assert job.contents() == {"last"}
+    assert all(job.there().values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("was_there", [True, False])
 def test_of_two_runs_one_wins_and_the_other_says_so(
