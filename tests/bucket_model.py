@@ -119,8 +119,28 @@ class BucketModel:
         """Nothing has changed."""
         assert self._objects(now) == self.objects
 
-    def published(self, job: JobModel, new: Contents, now: Mapping[str, bytes]) -> None:
-        """A job has succeeded: all of it is there, and nothing is left of what was before."""
+    def published(
+        self,
+        job: JobModel,
+        new: Contents,
+        now: Mapping[str, bytes],
+        *,
+        has_rival_lost: bool = False,
+    ) -> None:
+        """A job has succeeded: all of it is there, and nothing is left of what was before.
+
+        Parameters
+        ----------
+        job : JobModel
+            The job.
+        new : Contents
+            What the run has published.
+        now : mapping of str to bytes
+            What the bucket holds.
+        has_rival_lost : bool
+            Another run has failed in between. Where one of its outputs was the same, it cannot
+            know that it has changed nothing, and leaves its commit record.
+        """
         found = self._objects(now)
         for key in self.unknown - new.keys():
             # May be kept, as somebody else's, or deleted, as the last publication's.
@@ -133,11 +153,14 @@ class BucketModel:
             if not job.folder_of(key) or key in self.foreign | self.unknown
         }
         assert found == kept | new
-        assert records_of(job, now) == [], "a commit record is left"
+        records = records_of(job, now)
+        assert has_rival_lost or not records, "a commit record is left"
         for folder in job.folders:
             assert_manifest(folder, new, now)
         self._commits[job] = [new]
         self._whole.add(job)
+        if records:
+            self._whole.discard(job)
         self.objects = found
         self._forget(new)
 

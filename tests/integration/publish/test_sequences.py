@@ -544,7 +544,8 @@ class Sequences(RuleBasedStateMachine):
             self.model.published(job, new, now)
             self.model.put_foreign(key, content)
             return
-        self.model.published(job, new, now)
+        has_rival_lost = happened.get("rival") is False
+        self.model.published(job, new, now, has_rival_lost=has_rival_lost)
 
     @rule(slot=SLOTS, job=st.sampled_from(JOBS))
     def fail(self, slot: str, job: JobModel) -> None:
