@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,10 +71,14 @@ class WatchedStore(Store):
         super().__init__(connection)
         self._left = 0
         self._happens: Callable[[], None] | None = None
+        self._spared: Collection[str] = ()
         self._is_dead = False
 
-    def before_request(self, number: int, happens: Callable[[], None]) -> None:
-        self._left, self._happens = number, happens
+    def before_request(
+        self, number: int, happens: Callable[[], None], spared: Collection[str] = ()
+    ) -> None:
+        """Let something happen before a request, or the next that is of no spared method."""
+        self._left, self._happens, self._spared = number, happens, spared
 
     def die(self) -> None:
         """Send nothing any more."""
@@ -85,7 +89,7 @@ class WatchedStore(Store):
         if self._is_dead:
             raise Killed
         if method in CHANGING and self._happens:
-            if not self._left:
+            if self._left <= 0 and method not in self._spared:
                 happens, self._happens = self._happens, None
                 happens()
             self._left -= 1
@@ -471,7 +475,10 @@ class Sequences(RuleBasedStateMachine):
                 happened["rival"] = self.do_publish(rival, job, event.new)
 
         if event:
-            snakemake.store.before_request(event.number, happens)
+            # Between the look at an object and its deletion, which no store makes one step,
+            # another run may replace it. The folder is then made again.
+            spared = ["delete_object"] if event.kind == "rival" else []
+            snakemake.store.before_request(event.number, happens, spared)
         try:
             snakemake.publish(job)
         except Killed:
