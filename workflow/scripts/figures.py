@@ -79,7 +79,7 @@ def plot_series(series: list[Series]) -> Figure:
         cube = members[0].cube
         axis.set_title(title)
         axis.set_xlabel("Year")
-        axis.set_ylabel(quantity_label(cube))
+        axis.set_ylabel(quantity_label(cube, separator="\n"))
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize="small")
     return figure

@@ -339,10 +339,10 @@ def colour_map(name: str) -> str:
     return "RdBu_r" if "temperature" in name else "PuOr_r"
 
 
-def quantity_label(cube: Cube) -> str:
+def quantity_label(cube: Cube, separator: str = " ") -> str:
     """Return the name of a cube's quantity and its units, for an axis."""
     units = units_label(str(cube.units))
-    return readable(cube.name()) + (f" ({units})" if units else "")
+    return readable(cube.name()) + (f"{separator}({units})" if units else "")
 
 
 def units_label(units: str) -> str:

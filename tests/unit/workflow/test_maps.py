@@ -295,7 +295,7 @@ def test_figures_are_saved_for_screens_and_print(tmp_path: Path) -> None:
         series = anomaly(data.regular(boxes))[:, 0, 0]
         series.units = "m s-1"
         figure = figures.plot_series([figures.Series("One", "Panel", series, (1961, 1970))])
-        assert figure.axes[0].get_ylabel() == "Air temperature anomaly (m s$^{-1}$)"
+        assert figure.axes[0].get_ylabel() == "Air temperature anomaly\n(m s$^{-1}$)"
         figures.save(figure, str(tmp_path / f"{name}.png"), str(tmp_path / f"{name}.pdf"))
     with Image.open(tmp_path / "a.png") as image:
         assert round(image.info["dpi"][0]) == 200
