@@ -75,12 +75,18 @@ PRODUCTS = [
     "regridded",
     "trend",
     "percentiles",
+    "regional_series",
 ]
 
 
 def products_of(dataset):
     """What a dataset asks for, each with its options."""
     return DATASETS[dataset].get("products", {})
+
+
+def asking_for(product):
+    """The datasets that ask for a product."""
+    return [name for name in DATASETS if product in products_of(name)]
 
 
 def result(path):

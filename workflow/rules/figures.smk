@@ -56,6 +56,34 @@ rule map_figure:
         "../scripts/map_figure.py"
 
 
+rule regional_series_figure:
+    input:
+        result("regional_series/{dataset}.nc"),
+    output:
+        png=report(
+            result("figures/regional_series_{dataset}.png"),
+            caption="../report/regional_series.rst",
+            category="Figures",
+            labels={"figure": "Annual means of regions", "dataset": "{dataset}"},
+        ),
+        pdf=result("figures/regional_series_{dataset}.pdf"),
+    log:
+        local("logs/regional_series_figure/{dataset}.log"),
+    benchmark:
+        local("benchmarks/regional_series_figure/{dataset}.tsv")
+    conda:
+        "../envs/iris.yaml"
+    params:
+        names=names_of,
+        title=lambda wildcards: escaped(DATASETS[wildcards.dataset]["title"]),
+        baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
+        sources=lambda wildcards: {
+            wildcards.dataset: escaped(sources_of(wildcards.dataset))
+        },
+    script:
+        "../scripts/regional_series_figure.py"
+
+
 # Of what the jobs that lead to the figures have left beside their logs.
 rule record:
     input:

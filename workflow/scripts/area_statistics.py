@@ -3,16 +3,59 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import dask.array as da
 import iris.analysis
 import iris.util
-from iris.cube import Cube
+from iris.coords import AuxCoord
+from iris.cube import Cube, CubeList
 from iris.mesh import MeshCoord
 from iris.warnings import IrisVagueMetadataWarning
 
 import cells
+import grids
+import regions
 from bad_data import DataError
+
+
+def regional_means(cube: Cube, wanted: Sequence[Sequence[float] | str]) -> Cube:
+    """Average over each of several regions, weighted by the area of the grid cells.
+
+    Parameters
+    ----------
+    cube : Cube
+        On a grid of any type; of shape (time, latitude, longitude), for example.
+    wanted : sequence
+        Regions by box or name; see `regions.inside`.
+
+    Returns
+    -------
+    Cube
+        Of shape (region, time), with the coordinate ``region``, in the units of `cube`.
+
+    Raises
+    ------
+    DataError
+        If no cell of the grid lies in one of them, or the areas of cells are not known.
+    """
+    means = CubeList()
+    # Of a single row or column no bounds can be guessed, so they are guessed before.
+    cube = cells.with_bounds(cube)
+    dims = set(cells.horizontal_dims(cube))
+    horizontal = [coord.name() for coord in cube.coords() if dims & {*cube.coord_dims(coord)}]
+    for number, region in enumerate(wanted):
+        mean = area_mean(grids.extract_region(cube, region))
+        for name in horizontal:
+            # The middle and the ends of a region, which may be no box.
+            mean.remove_coord(name)
+        mean.add_aux_coord(AuxCoord(number, long_name="number", units="1"))
+        means.append(iris.util.new_axis(mean, "number"))
+    result = means.concatenate_cube()
+    # Iris joins by numbers, not by names.
+    result.remove_coord("number")
+    result.add_aux_coord(AuxCoord([*map(regions.label, wanted)], long_name="region"), 0)
+    return result
 
 
 def area_mean(cube: Cube) -> Cube:

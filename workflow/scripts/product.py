@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from iris.cube import Cube
 
+import area_statistics
 import coordinates
 import grids
 import job
@@ -27,6 +28,9 @@ MAKE: dict[str, Callable[..., Cube]] = {
     "regridded": lambda cube, baseline, **options: grids.regrid(cube, **options),
     "trend": lambda cube, baseline: spread.trend(steps.annual_mean(cube)),
     "percentiles": lambda cube, baseline, percents: spread.percentiles(cube, percents),
+    "regional_series": lambda cube, baseline, regions: area_statistics.regional_means(
+        steps.annual_mean(cube), regions
+    ),
 }
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821

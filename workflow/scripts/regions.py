@@ -101,6 +101,20 @@ def box(region: Sequence[float] | str) -> tuple[float, float, float, float]:
     return float(west), float(south), float(east), float(north)
 
 
+def label(region: Sequence[float] | str) -> str:
+    """Name a region: its acronym, or a box such as "10W-30E 35N-60N"."""
+    if isinstance(region, str):
+        return region
+    west, south, east, north = region
+    x = [_side((each + 180) % 360 - 180, "E", "W") for each in (west, east)]
+    y = [_side(each, "N", "S") for each in (south, north)]
+    return f"{x[0]}-{x[1]} {y[0]}-{y[1]}"
+
+
+def _side(value: float, above: str, below: str) -> str:
+    return f"{abs(value):g}{above if value > 0 else below if value < 0 else ''}"
+
+
 def _width(west: float, east: float) -> float:
     if east - west >= 360:
         return 360.0

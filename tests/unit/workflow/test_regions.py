@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import yaml
 from iris.coords import CellMeasure
 from iris.cube import Cube
 
+import area_statistics
 import cells
 import climate_data as data
 import grids
 import regions
+import steps
 from bad_data import DataError
 from conftest import ROOT
 
@@ -158,3 +161,37 @@ def test_cell_measures_stay_with_their_cells(grid: str) -> None:
     assert measure.name() == "cell_area"
     kept = ~np.ma.getmaskarray(part.data)
     np.testing.assert_array_equal(measure.data[kept], part.data[kept])
+
+
+@pytest.mark.parametrize(
+    ("region", "label"),
+    [
+        ("MED", "MED"),
+        ([-10, 35, 30, 60], "10W-30E 35N-60N"),
+        ([350, -10.5, 30, 0], "10W-30E 10.5S-0"),
+        ([0, 0, 190, 5], "0-170W 0-5N"),
+    ],
+)
+def test_labels(region: list[float] | str, label: str) -> None:
+    assert regions.label(region) == label
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_means_of_regions(grid: str, tmp_path: Path) -> None:
+    cube = data.in_years(GRIDS[grid], np.array([0.0, 1.0, 5.0]))
+    if grid == "0-360":
+        # Bounds are guessed before a region leaves a single row.
+        cube.coord("latitude").bounds = None
+    wanted = ["WCE", [-10, 42.5, 30, 46], "MED"]
+    found = area_statistics.regional_means(cube, wanted)
+    assert found.coord("region").points.tolist() == ["WCE", "10W-30E 42.5N-46N", "MED"]
+    assert found.shape == (3, 3)
+    areas = cells.areas(GRIDS[grid])
+    for row, region in zip(found.data, wanted, strict=True):
+        inside = regions.inside(region, *cells.centres(GRIDS[grid]))
+        expected = np.average(GRIDS[grid].data[inside], weights=areas[inside])
+        np.testing.assert_allclose(row, expected + np.array([0, 1, 5]), rtol=1e-6)
+    steps.save(found, str(tmp_path / "out.nc"))
+    again = steps.load_result(str(tmp_path / "out.nc"))
+    assert again.coord("region").points.tolist() == found.coord("region").points.tolist()
+    assert area_statistics.regional_means(cube, ["MED"]).shape == (1, 3)

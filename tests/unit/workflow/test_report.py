@@ -58,7 +58,7 @@ def rendered(name: str, title: str, key: str) -> str:
 @pytest.mark.filterwarnings("ignore:Argument:PendingDeprecationWarning:docutils")
 @pytest.mark.filterwarnings("ignore:Argument:PendingDeprecationWarning:unit")
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("name", ["map.rst", "series.rst", "workflow.rst"])
+@pytest.mark.parametrize("name", ["map.rst", "series.rst", "regional_series.rst", "workflow.rst"])
 def test_captions_show_texts_as_they_are(name: str, text: str) -> None:
     body = rendered(name, text, f"s3://bucket/{text}")
     shown = html.unescape(body)
