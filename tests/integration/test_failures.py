@@ -382,8 +382,7 @@ def test_bad_data_are_named_by_their_object(
         ),
         "units": (
             {"files": "good.pp", "units": "m s-1"},
-            "air_temperature has the units 'K', which cannot be converted to 'm s-1'. "
-            "It is about {url}.",
+            "air_temperature in {url} has the units 'K', which cannot be converted to 'm s-1'.",
         ),
         "baseline": (
             {"files": "good.pp", "baseline": [1961, 1990]},

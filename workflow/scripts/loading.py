@@ -83,7 +83,7 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
     cube = combine(parts, f"{_wish(name, wanted)} in {_named(files)}")
     cube = coordinates.extract(cube, {key: wanted[key] for key in wanted.keys() - early.keys()})
     if units is not None:
-        unit_conversion.convert_units(cube, units)
+        unit_conversion.convert_units(cube, units, _named(files))
     return cube
 
 

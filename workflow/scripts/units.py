@@ -38,7 +38,7 @@ WATER_FLUXES = {
 }
 
 
-def convert_units(cube: Cube, units: str) -> None:
+def convert_units(cube: Cube, units: str, file: str | None = None) -> None:
     """Convert the data of a cube to other units, in place; lazy data stays lazy.
 
     A flux of water as mass, such as ``kg m-2 s-1``, is converted to the thickness of a
@@ -53,6 +53,8 @@ def convert_units(cube: Cube, units: str) -> None:
         With any units.
     units : str
         The new units.
+    file : str, optional
+        What the cube was read from, for messages.
 
     Raises
     ------
@@ -67,9 +69,10 @@ def convert_units(cube: Cube, units: str) -> None:
         cube.convert_units(units)
     except (ValueError, iris.exceptions.UnitConversionError) as error:
         if not _convert_water_flux(cube, units):
+            place = f" in {file}" if file else ""
             raise DataError(
-                f"{cube.name()} has the units {str(cube.units)!r}, which cannot be converted to "
-                f"{units!r}."
+                f"{cube.name()}{place} has the units {str(cube.units)!r}, which cannot be "
+                f"converted to {units!r}."
             ) from error
 
 
