@@ -111,8 +111,9 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
     Returns
     -------
     Figure
-        A sentence instead of a map where the years of the map are those of the baseline,
-        and the anomaly is zero but for rounding.
+        A sentence instead of a map where all data is missing, as it may be at a level below
+        the ground, or where the years of the map are those of the baseline, and the anomaly
+        is zero but for rounding.
 
     Raises
     ------
@@ -137,7 +138,8 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
             f"{anomaly.name()} has the dimensions {shape}, and a map shows one horizontal field; "
             "narrow the constraint."
         )
-    field.data  # noqa: B018  Read once.
+    if np.ma.getmaskarray(np.ma.masked_invalid(field.data)).all():
+        return _sentence(title, "There is no map: the data of these years is missing everywhere.")
     view = choose_view(field, **(settings or {}))
     values = rasterize(field, view)
     figure, axis = _axes(view)
@@ -394,7 +396,7 @@ def _occupied(field: Cube) -> tuple[np.ndarray, np.ndarray]:
     longitude, latitude = longitude[known].ravel(), latitude[known].ravel()
     usable = np.isfinite(longitude) & np.isfinite(latitude)
     if not usable.any():
-        raise DataError(f"{field.name()} has no data to map: all of it is missing.")
+        raise DataError(f"{field.name()} has no data at a known place, so there is nothing to map.")
     return longitude[usable], latitude[usable]
 
 

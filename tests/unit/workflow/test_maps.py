@@ -214,7 +214,7 @@ def test_the_place_is_that_of_cells_with_data() -> None:
     field.data = np.ma.masked_where(np.broadcast_to(y < 65, field.shape), field.data)
     assert maps.choose_view(field).name == "north_polar_stereographic"
     field.data[:] = np.ma.masked
-    with pytest.raises(DataError, match="has no data to map"):
+    with pytest.raises(DataError, match="has no data at a known place"):
         maps.choose_view(field)
 
 
@@ -241,6 +241,10 @@ def test_where_the_map_would_show_the_baseline_there_is_a_sentence() -> None:
     assert not figure.axes
     sentence = " ".join(text.get_text() for text in figure.texts)
     assert "There is no map: the last 10 years of the data are its baseline" in sentence
+    missing = anomaly(data.regular(boxes))
+    missing.data = np.ma.masked_all(missing.shape)
+    text = maps.plot_map(missing, "Made").texts[-1]
+    assert "missing everywhere" in text.get_text()
     # Thirty years, of which the last twenty are not all of the baseline.
     assert maps.plot_map(anomaly(data.regular(boxes), 30, "1961-1990"), "Made").axes
 
