@@ -15,6 +15,7 @@ from iris.warnings import IrisVagueMetadataWarning
 
 import cells
 import grids
+import hybrid
 import regions
 from bad_data import DataError
 
@@ -89,10 +90,10 @@ def area_mean(cube: Cube) -> Cube:
         weights = iris.util.broadcast_to_shape(da.from_array(areas), cube.shape, dims, chunks)
     else:
         weights = iris.util.broadcast_to_shape(areas, cube.shape, dims)
-    if cells.grid_type(cube) in (cells.GridType.REGULAR, cells.GridType.PROJECTED):
-        names = [axis.name() for axis in cells.axes(cube)]
-    else:
-        names = ["latitude", "longitude"]
+    has_axes = cells.grid_type(cube) in (cells.GridType.REGULAR, cells.GridType.PROJECTED)
+    names = [axis.name() for axis in cells.axes(cube)] if has_axes else ["latitude", "longitude"]
+    cube = hybrid.drop_varying(cube, "latitude", "longitude", *names)
+    if not has_axes:
         # Iris takes bounds with many corners from the cube that it is given.
         cube = cube.copy()
         for coord in map(cube.coord, names):
