@@ -412,7 +412,7 @@ class Overtaken(Store):
 def test_what_an_overtaken_run_has_put_is_deleted_by_the_next(
     bucket: Bucket, local: Any, honouring: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s3fuse.publish.publisher.CONCURRENCY", 1)
+    monkeypatch.setattr("s3fuse.s3.parts.CONCURRENCY", 1)
     job = Job(honouring, bucket, ["tas/"], local)
     with pytest.raises(PublishError, match="Some outputs of the same job"):
         job.run("new", Overtaken(honouring.connection, lambda: job.run("other")))

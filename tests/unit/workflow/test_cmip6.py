@@ -65,7 +65,18 @@ def test_there_are_42_models() -> None:
     assert len(FOLDERS) == 42
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parents[5].name)
+#: All of them take a minute and a half, so every sixth is tried where that counts.
+MODELS = [
+    pytest.param(
+        folder,
+        id=folder.parents[5].name,
+        marks=[pytest.mark.slow] if number % 6 else [],
+    )
+    for number, folder in enumerate(FOLDERS)
+]
+
+
+@pytest.mark.parametrize("folder", MODELS)
 def test_the_series_of_a_model(folder: Path) -> None:
     files = sorted(map(str, folder.glob("*.nc")))
     spec = {"name": "air_temperature", "coordinates": {"pressure": "925 hPa"}}
