@@ -83,6 +83,7 @@ class Run:
         # Commits that outputs of a job have not asked for yet.
         self._commits: dict[S3Url, Future[None]] = {}
         self._told: set[S3Url] = set()
+        self._looked_at: set[S3Url] = set()
 
     def notice_jobs(self) -> None:
         """Take note that jobs run now, for as long as Snakemake asks about their files."""
@@ -114,7 +115,13 @@ class Run:
         goes wrong then as nested exception groups.  It does not ask for outputs that
         it is forced to make, and they must not replace what is published later.
         """
-        if self.workflow.is_planning and self.workflow.is_output(path):
+        workflow = self.workflow
+        if not workflow.is_planning or not workflow.is_output(path):
+            return
+        # The listing of a folder tells of all objects in it.
+        place = url.parent if workflow.is_file_output(path) and not url.is_folder else url
+        if place not in self._looked_at:
+            self._looked_at.add(place)
             self.exists(url, path)
 
     def exists(self, url: S3Url, path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     def local_suffix(self) -> str:
         """Return the path below the local prefix."""
+        return self._local_suffix
+
+    @cached_property
+    def _local_suffix(self) -> str:
         # Values of wildcards, such as those of `glob_wildcards`, are not validated before.
         with as_workflow_errors():
             return self.url.local_suffix()
