@@ -16,8 +16,8 @@ from iris.cube import Cube, CubeList
 import loading
 import steps
 from bad_data import DataError
-from unit.workflow.netcdf import LATITUDES, LONGITUDES, write
-from unit.workflow.test_steps import DAYS, LEAP, monthly
+from science.netcdf import LATITUDES, LONGITUDES, write
+from science.test_steps import DAYS, LEAP, monthly
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import loading
 import programs
 import spread
 import steps
-from unit.workflow.netcdf import write
+from science.netcdf import write
 
 LINE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: ours 1\.2, Iris \d+\.\d+\S*: "
 SOURCES = [

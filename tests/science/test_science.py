@@ -13,7 +13,7 @@ import seasons
 import spread
 import steps
 from bad_data import DataError
-from unit.workflow.test_steps import DAYS, LEAP, monthly
+from science.test_steps import DAYS, LEAP, monthly
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import spread
 import steps
 import units
 from bad_data import DataError
-from unit.workflow.test_steps import DAYS, LEAP, monthly
+from science.test_steps import DAYS, LEAP, monthly
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from iris.cube import Cube
 import coordinates
 import loading
 from bad_data import DataError
-from unit.workflow.netcdf import write
+from science.netcdf import write
 
 PRESSURES = np.array([100000.00000001, 92500.00000001, 85000, 50000.00000001, 1])
 
