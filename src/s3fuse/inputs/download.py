@@ -21,7 +21,9 @@ from s3fuse.s3.translate import explained
 from s3fuse.urls import S3Url, path_below, paths_below
 
 
-def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
+def download(
+    store: Store, url: S3Url, info: ObjectInfo, path: Path, *, parents: bool = True
+) -> None:
     """Copy an object to `path`, which appears when it is complete.
 
     Parameters
@@ -34,6 +36,8 @@ def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
         What it is expected to be.
     path : Path
         The file to write; gets the time stamp of the object.
+    parents : bool
+        Whether a directory that is missing is made; an error if not.
 
     Raises
     ------
@@ -45,7 +49,8 @@ def download(store: Store, url: S3Url, info: ObjectInfo, path: Path) -> None:
     store.check(url.bucket)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         with open(handle, "wb") as file:
             os.truncate(handle, info.size)

@@ -88,12 +88,17 @@ class Prefetcher:
             for fetched in self._coming.values():
                 fetched.cancel()
             if self._orders:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                # Under another name, where copies on their way do not find it and end.
+                ended = self._folder.with_name(f"{self._folder.name}.ended")
+                with contextlib.suppress(FileNotFoundError):
+                    self._folder.rename(ended)
+                shutil.rmtree(ended, ignore_errors=True)
 
     def _start(self) -> queue.SimpleQueue[tuple[Future[Path], S3Url, ObjectInfo]]:
         if self._orders is None:
             # Of a run that was killed.
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
             self._orders = queue.SimpleQueue()
             for _ in range(WORKERS):
                 # Not a pool: Python would do all that waits before it ends.
@@ -112,7 +117,7 @@ class Prefetcher:
                 self._store.check(url.bucket)
                 if self._is_ended:
                     return
-                download(self._store, url, info, path)
+                download(self._store, url, info, path, parents=False)
                 fetched.set_result(path)
             except Exception as error:
                 fetched.set_exception(error)

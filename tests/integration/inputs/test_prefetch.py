@@ -123,3 +123,18 @@ def test_the_end_does_not_wait(server: Server, proxy: Proxy, folder: Path, bucke
     prefetcher.close()
     assert time.monotonic() - began < 1
     assert not folder.exists()
+
+
+def test_copies_that_come_late_leave_nothing(server: Server, folder: Path, bucket: Bucket) -> None:
+    ordered = objects(bucket, 30)
+    store = Store(server.connection)
+    store.check(bucket.url.bucket)
+    for number in range(40):
+        prefetcher = Prefetcher(store, folder)
+        prefetcher.fetch(ordered)
+        # The end comes between any two steps of a copy.
+        time.sleep(0.0005 * number)
+        prefetcher.close()
+    # Their threads go on until an answer has come.
+    time.sleep(1)
+    assert list(folder.parent.iterdir()) == []
