@@ -135,6 +135,12 @@ class Snakemake:
         The outputs that were there then, and their contents.
     created : set of str
         Outputs that this run has published where there was nothing.
+    sent : Contents
+        All that this run has published.
+    halves : Contents
+        What a publication that failed may have made visible.
+    claims : set of str
+        ETags of manifests that a publication that failed may have left.
     """
 
     run: Run
@@ -142,6 +148,9 @@ class Snakemake:
     etags: dict[str, str]
     there: dict[str, Contents] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
+    sent: Contents = field(default_factory=dict)
+    halves: Contents = field(default_factory=dict)
+    claims: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._seen = list(self.etags)
@@ -220,9 +229,12 @@ class Snakemake:
         self, job: JobModel, new: Contents, etags: dict[str, str], contents: Contents
     ) -> None:
         """Note what this run has published, and of that, what others have replaced since."""
-        is_as_published = all(contents.get(key) == content for key, content in new.items())
+        self.sent |= new
         for key in [*new, *_manifests(job)]:
-            is_own = contents.get(key) == new[key] if key in new else is_as_published
+            # A manifest is of all that lies beside it.
+            folder = key.removesuffix(MANIFEST)
+            told = [key] if key in new else filter(_is_in(folder), new)
+            is_own = all(contents.get(each) == new[each] for each in told)
             self.etags[key] = etags[key] if is_own else "another"
         for output in job.outputs:
             is_seen = any(map(_is_in(output), self._seen))
@@ -435,7 +447,24 @@ class Sequences(RuleBasedStateMachine):
     @rule(publication=publications())
     def make(self, publication: tuple[JobModel, Contents, Event | None]) -> None:
         """A run from a fresh clone makes a job, whatever has happened before."""
-        assert self.do_publish(self.fresh(), *publication)
+        job, new, _ = publication
+        may_refuse = self.is_doubtful(job, new)
+        assert self.do_publish(self.fresh(), *publication) or may_refuse
+
+    def is_doubtful(self, job: JobModel, new: Contents) -> bool:
+        """Whether a file of a folder is to replace what may be somebody else's.
+
+        That is an object of which no manifest tells, or only one of a publication that
+        has not ended.
+        """
+        now = self.contents()
+        told = set()
+        for folder in job.folders:
+            manifest = json.loads(now.get(f"{folder}{MANIFEST}", "{}"))
+            if not manifest.get("pending"):
+                told |= {folder + key for key in manifest.get("objects", ())}
+        others = (self.model.unknown | self.model.foreign) - told
+        return any(job.folder_of(key) for key in others & new.keys())
 
     def planned(self, slot: str) -> Snakemake:
         return self.runs.get(slot) or self.do_plan(slot)
@@ -447,10 +476,13 @@ class Sequences(RuleBasedStateMachine):
         self.start(snakemake, job)
         now, etags = self.contents(), self.etags()
         replaced = [key for key in job.files if snakemake.differs(etags, key)]
-        is_late = any(snakemake.etags.get(m) != etags.get(m) for m in _manifests(job))
+        late = [m for m in _manifests(job) if snakemake.etags.get(m) != etags.get(m)]
+        is_late = any(etags.get(m) not in snakemake.claims for m in late)
         # Where somebody has published the same, there is nothing to lose.
-        must_fail = is_late or any(now[key] != new[key] for key in replaced)
-        protected = set(now) if is_late else {key for key in replaced if now[key] != new[key]}
+        lost = [key for key in replaced if now[key] not in (new[key], snakemake.halves.get(key))]
+        must_fail = is_late or lost != []
+        protected = set(now if is_late else lost)
+        may_refuse = self.is_doubtful(job, new)
         snakemake.write(job, new)
         happened: dict[str, Any] = {}
         error: S3FuseError | None = None
@@ -501,13 +533,16 @@ class Sequences(RuleBasedStateMachine):
             own = happened["etags"] if happened.get("rival") and is_sent else self.etags()
             snakemake.published(job, new, own, self.contents())
             return True
-        self.failed(job, new, error, protected)
+        self.failed(job, new, error, protected, may_refuse)
+        snakemake.halves |= new
+        snakemake.claims |= {e for key, e in self.etags().items() if key in _manifests(job)}
         if not event and "Some outputs" not in str(error):
             # Manifests included.
             assert self.etags() == etags
         is_disturbed = "rival" in happened or happened.get("key") in new
-        assert must_fail or replaced or is_disturbed, error
-        assert must_fail or replaced or happened.get("rival") is not False, "both runs failed"
+        assert must_fail or replaced or late or is_disturbed or may_refuse, error
+        has_one = late or may_refuse or happened.get("rival") is not False
+        assert must_fail or replaced or has_one, "both runs failed"
         before = self.etags()
         snakemake.fail(job)
         assert self.etags() == before
@@ -515,7 +550,7 @@ class Sequences(RuleBasedStateMachine):
 
     def start(self, snakemake: Snakemake, job: JobModel) -> None:
         """Start a job, before which a run deletes only what it has itself created."""
-        before = self.etags()
+        before, contents = self.etags(), self.contents()
         snakemake.start(job)
         after = self.etags()
         gone = [o for o in job.outputs if any(map(_is_in(o), before.keys() - after.keys()))]
@@ -524,9 +559,18 @@ class Sequences(RuleBasedStateMachine):
         if gone:
             self.model.deleted(job, gone, self.contents())
             for key in before.keys() - after.keys():
-                assert snakemake.etags.pop(key) == before[key]
+                # What others have replaced, and then by the same, has the same ETag.
+                is_same = contents[key] == snakemake.sent.get(key)
+                assert snakemake.etags.pop(key) == before[key] or is_same
 
-    def failed(self, job: JobModel, new: Contents, error: S3FuseError, protected: set[str]) -> None:
+    def failed(
+        self,
+        job: JobModel,
+        new: Contents,
+        error: S3FuseError,
+        protected: set[str],
+        may_refuse: bool,
+    ) -> None:
         """Compare what a run leaves that could not publish."""
         assert isinstance(error, PublishError), repr(error)
         assert "\n" not in str(error)
@@ -535,7 +579,8 @@ class Sequences(RuleBasedStateMachine):
             assert len(new) > 1 or job.folders
             self.model.began(job, new, now, protected)
         else:
-            assert "start the run again" in str(error)
+            is_refused = may_refuse and "may be somebody else's" in str(error)
+            assert is_refused or "start the run again" in str(error)
             self.model.unchanged(now)
 
     def succeeded(self, job: JobModel, new: Contents, happened: dict[str, Any]) -> None:
