@@ -12,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import iris_sample_data
@@ -29,42 +30,60 @@ from s3fuse.urls import S3Url
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / ".demo"
 REPORT = DEMO / "report.html"
-INPUTS, RESULTS = "climate-data", "climate-results"
+RESULTS = "climate-results"
 SAMPLES = Path(iris_sample_data.path)
 #: The files of the demo are small; with this it copies some and mounts others.
 COPY_BELOW = "--storage-s3fuse-copy-below=1MiB"
-#: Two emission scenarios, three years of the globe, ten years of months, an ensemble.
-DATA = [
-    "A1B_north_america.nc",
-    "E1_north_america.nc",
-    "pre-industrial.pp",
-    "A1B.2098.pp",
-    "E1.2098.pp",
-    *sorted(f"UM/{path.name}" for path in (SAMPLES / "UM").glob("*.pp")),
-    *sorted(f"GloSea4/{path.name}" for path in (SAMPLES / "GloSea4").glob("*.pp")),
-]
 
 
-def load_data(server: Server) -> int:
-    """Upload what is not in the bucket yet; return how many objects that was."""
+def iris_samples() -> dict[str, Path]:
+    """Two emission scenarios, three years of the globe, ten years of months, an ensemble."""
+    names = [
+        "A1B_north_america.nc",
+        "E1_north_america.nc",
+        "pre-industrial.pp",
+        "A1B.2098.pp",
+        "E1.2098.pp",
+        *sorted(f"UM/{path.name}" for path in (SAMPLES / "UM").glob("*.pp")),
+        *sorted(f"GloSea4/{path.name}" for path in (SAMPLES / "GloSea4").glob("*.pp")),
+    ]
+    return {name: SAMPLES / name for name in names}
+
+
+def cmip6_samples() -> dict[str, Path]:
+    """Air temperature of 42 models of CMIP6 at two pressures near the North Pole, in their layout."""
+    package = find_spec("esmvaltool_sample_data")
+    assert package, "esmvaltool-sample-data is not installed"
+    assert package.origin
+    folder = Path(package.origin).parent / "data/timeseries"
+    return {str(path.relative_to(folder)): path for path in sorted(folder.glob("CMIP6/**/*.nc"))}
+
+
+#: What lies in which bucket.
+DATA = {"climate-data": iris_samples, "cmip6": cmip6_samples}
+
+
+def load_data(server: Server, bucket: str) -> tuple[int, int]:
+    """Upload what is not in a bucket yet; return how many objects it has, and how many are new."""
     store = Store(server.connection)
-    there = store.list(S3Url(INPUTS), recursive=True).objects
+    files = DATA[bucket]()
+    there = store.list(S3Url(bucket), recursive=True).objects
     missing = [
         name
-        for name in DATA
-        if name not in there or there[name].size != (SAMPLES / name).stat().st_size
+        for name, path in files.items()
+        if name not in there or there[name].size != path.stat().st_size
     ]
     journal = Journal(default_mount_root())
     with ThreadPoolExecutor(16) as pool:
         uploads = [
             pool.submit(
-                publish_file, store, journal, SAMPLES / name, S3Url(INPUTS, name), there.get(name)
+                publish_file, store, journal, files[name], S3Url(bucket, name), there.get(name)
             )
             for name in missing
         ]
         for upload in uploads:
             upload.result()
-    return len(missing)
+    return len(files), len(missing)
 
 
 def run(server: Server, *arguments: str) -> None:
@@ -91,15 +110,18 @@ def _interrupts_ignored():  # type: ignore[no-untyped-def]
 def main() -> None:
     """Serve, load, run, report, and say where everything is."""
     warnings.filterwarnings("ignore")
-    for bucket in (INPUTS, RESULTS):
+    config = sys.argv[1] if len(sys.argv) > 1 else "config/config.yaml"
+    text = (ROOT / config).read_text()
+    buckets = [bucket for bucket in DATA if f"s3://{bucket}/" in text]
+    for bucket in (*buckets, RESULTS):
         (DEMO / "data" / bucket).mkdir(parents=True, exist_ok=True)
     profile = registered_profile()
     with serving(DEMO / "data") as server:
         print(f"An S3 server for this demo listens at {server.endpoint_url}.")
-        loaded = load_data(server)
-        print(f"s3://{INPUTS}: {len(DATA)} files of Iris sample data, {loaded} of them new.")
-        config = sys.argv[1] if len(sys.argv) > 1 else "config/config.yaml"
-        results = S3Url.parse(yaml.safe_load((ROOT / config).read_text())["results"])
+        for bucket in buckets:
+            count, new = load_data(server, bucket)
+            print(f"s3://{bucket}: {count} files of sample data, {new} of them new.")
+        results = S3Url.parse(yaml.safe_load(text)["results"])
         folder = DEMO.relative_to(ROOT) / "data" / results.bucket / results.key
         words = ["--profile", profile, COPY_BELOW, "--configfile", config]
         run(server, *words)
@@ -107,7 +129,7 @@ def main() -> None:
     print(
         f"""
 Results   {results}, which the demo keeps in {folder}
-Figure    {folder}/figures/series.png
+Figures   {folder}/figures
 Report    {REPORT.relative_to(ROOT)}, to be opened in a browser"""
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from snakemake_interface_storage_plugins.storage_provider import (
     StorageQueryValidationResult,
 )
 
+from s3fuse.archives import Entries
 from s3fuse.errors import QueryError, RunDirError
 from s3fuse.urls import S3Url, redacted
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
@@ -85,6 +87,11 @@ class StorageProvider(StorageProviderBase):
     def safe_print(self, query: str) -> str:
         """Hide what may be credentials in a query."""
         return redacted(query)
+
+    def listed(self, folders: Sequence[str]) -> list[Entries]:
+        """List folders of buckets, by their URLs."""
+        with as_workflow_errors():
+            return self.run.listed([S3Url.parse_folder(folder) for folder in folders])
 
     def unmount(self) -> None:
         """Unmount everything of this run; jobs that come later mount again.

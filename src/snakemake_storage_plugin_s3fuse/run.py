@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from s3fuse.archives import Entries
 from s3fuse.errors import PublishError, QueryError
 from s3fuse.publish.manifest import manifest_url
 from s3fuse.publish.output import Output
@@ -199,6 +200,18 @@ class Run:
             parents = {str(parent) for key in keys for parent in Path(key).parents} - {"."}
             return sorted(str(S3Url(pattern.bucket, f"{parent}/")) for parent in parents)
         return [str(S3Url(pattern.bucket, key)) for key in keys]
+
+    def listed(self, folders: Sequence[S3Url]) -> list[Entries]:
+        """List folders or buckets, by names; Snakemake plans with what is found."""
+        found = self.session.listings.all(folders)
+        return [
+            Entries(
+                # What has an empty name is no folder on disk.
+                [key.split("/")[-2] for key in sorted(listing.folders) if key[-2:] != "//"],
+                [key.rpartition("/")[2] for key in listing.objects],
+            )
+            for listing in found
+        ]
 
     def retrieve(self, url: S3Url, path: Path, *, keep: bool = False) -> None:
         """Make an input available at a local path: a link into a mount, or a copy.

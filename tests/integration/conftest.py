@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake
-from demo import COPY_BELOW, DATA, SAMPLES
+from demo import COPY_BELOW, SAMPLES, iris_samples
 from s3fuse.embedded_server import Server
 from stores import STORES, NotInstalled, Start, StoreUnderTest
 
@@ -72,7 +72,7 @@ class Demo:
 def demo(server: Server, make_bucket: MakeBucket, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Run the demo on buckets, once."""
     inputs, results = make_bucket(), make_bucket()
-    for name in DATA:
+    for name in iris_samples():
         inputs.upload(SAMPLES / name, name)
     project = Project(tmp_path_factory.mktemp("demo"), server.environment)
     made = Demo(project, inputs, results, subprocess.CompletedProcess([], 1))

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import configuration
 import pytest
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from configuration import ConfigError
 
-from conftest import ROOT
+from s3fuse.archives import Entries
+
+DATASET = {"title": "A", "files": ["a.nc"], "constraint": "x", "baseline": [1, 2]}
 
 
-def rules(*functions: str, **names: Any) -> dict[str, Any]:
-    """Take functions of the rules, which are no module."""
-    tree = ast.parse((ROOT / "workflow/rules/common.smk").read_text())
-    chosen = [node for node in tree.body if getattr(node, "name", "") in functions]
-    assert len(chosen) == len(functions)
-    exec(compile(ast.Module(chosen, []), "common.smk", "exec"), names)
-    return names
+def nothing(folders: Sequence[str]) -> list[Entries]:
+    raise AssertionError(f"{folders} were listed")
 
 
 def refused(entry: dict[str, Any]) -> str:
-    """Check a dataset with the function of the rules, and return what it says."""
-    config = {
-        "results": "results",
-        "datasets": {
-            "a": {"title": "A", "files": ["a.nc"], "constraint": "x", "baseline": [1, 2], **entry}
-        },
-    }
-    said: list[str] = []
-    place = str(ROOT / "workflow/rules")
-    basedir = SimpleNamespace(get_path_or_uri=lambda secret_free: place)
-    names = rules(
-        "check_config",
-        config=config,
-        refuse=said.append,
-        located=lambda _: None,
-        workflow=SimpleNamespace(current_basedir=basedir),
-        Path=Path,
-        yaml=yaml,
-        Draft202012Validator=Draft202012Validator,
-        best_match=best_match,
-        S3FuseError=Exception,
-    )
-    names["check_config"]()
-    return "".join(said)
+    """Check a dataset, and return what is said."""
+    try:
+        configuration.read({"results": "results", "datasets": {"a": {**DATASET, **entry}}}, nothing)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -122,3 +99,152 @@ def test_what_is_refused(entry: dict[str, Any], key: str, sentence: str) -> None
     assert said.startswith(f"datasets.a.{key}: ")
     assert sentence in said
     assert said.count("\n") == 0
+
+
+def test_the_keys_that_are_allowed_are_listed() -> None:
+    said = refused({"unit": "K"})
+    assert "'unit' was unexpected" in said
+    for key in ("title", "files", "constraint", "level", "units", "baseline", "products"):
+        assert key in said.partition("The keys are ")[2]
+
+
+def test_datasets_share_defaults() -> None:
+    defaults = {"constraint": "x", "baseline": [1, 2], "units": "K"}
+    config = {
+        "results": "results",
+        "defaults": defaults,
+        "datasets": {
+            "a": {"title": "A", "files": ["a.nc"]},
+            "b": {"title": "B", "files": ["b.nc"], "units": "celsius"},
+        },
+    }
+    made = configuration.read(config, nothing)
+    assert made.datasets["a"] == {**defaults, "title": "A", "files": ["a.nc"]}
+    assert made.datasets["b"]["units"] == "celsius"
+    # Captions of the report read them there.
+    assert config["datasets"]["a"]["units"] == "K"
+
+
+def test_what_is_wrong_with_the_defaults_is_said_of_them() -> None:
+    config = {
+        "results": "results",
+        "defaults": {"level": {"pressure": 850}},
+        "datasets": {"a": DATASET},
+    }
+    with pytest.raises(ConfigError, match=r"^defaults\.level\.pressure: "):
+        configuration.read(config, nothing)
+
+
+def test_an_ensemble_needs_no_datasets() -> None:
+    entry = {"title": "E", "files": ["*.nc"], "constraint": "x"}
+    made = configuration.read({"results": "results", "ensembles": {"e": entry}}, nothing)
+    assert made.ensembles == {"e": entry}
+    with pytest.raises(ConfigError, match="is not valid under any of the given schemas"):
+        configuration.read({"results": "results"}, nothing)
+
+
+ARCHIVE = {
+    "template": "s3://b/{activity}/{model}/{experiment}/{member}/{version}/*.nc",
+    "facets": {"member": "r1"},
+    "name": "{model}",
+    "title": "{model} of CMIP6",
+    "constraint": "x",
+    "baseline": [1, 2],
+}
+FILES = [
+    "s3://b/CMIP/UKESM/historical/r1/v9/a.nc",
+    "s3://b/CMIP/UKESM/historical/r1/v10/a.nc",
+    "s3://b/CMIP/UKESM/historical/r1/v10/b.nc",
+    "s3://b/CMIP/AWI/historical/r1/v1/a.nc",
+    "s3://b/CMIP/AWI/historical/r2/v1/a.nc",
+    "s3://b/ScenarioMIP/UKESM/ssp585/r1/v1/c.nc",
+]
+
+
+def listed(folders: Sequence[str]) -> list[Entries]:
+    found = []
+    for folder in folders:
+        below = [file.removeprefix(folder) for file in FILES if file.startswith(folder)]
+        names = sorted({path.split("/")[0] for path in below if "/" in path})
+        found.append(Entries(names, [path for path in below if "/" not in path]))
+    return found
+
+
+def expanded(**changes: Any) -> configuration.Configuration:
+    config = {"results": "results", "archives": {"cmip6": {**ARCHIVE, **changes}}}
+    return configuration.read(config, listed)
+
+
+def test_an_archive_becomes_datasets_of_the_newest_version() -> None:
+    made = expanded(facets={"member": "r1", "experiment": "historical"})
+    assert made.archives == {"cmip6": ["AWI", "UKESM"]}
+    assert made.models["UKESM"] == {
+        "title": "UKESM of CMIP6",
+        "files": FILES[1:3],
+        "constraint": "x",
+        "baseline": [1, 2],
+    }
+
+
+def test_experiments_are_joined_and_who_lacks_one_is_left_out() -> None:
+    made = expanded(
+        facets={
+            "member": "r1",
+            "activity": ["CMIP", "ScenarioMIP"],
+            "experiment": ["historical", "ssp585"],
+        },
+        joined=["activity", "experiment"],
+    )
+    assert made.models["UKESM"]["files"] == [*FILES[1:3], FILES[5]]
+    assert made.incomplete == {
+        "cmip6": {"AWI": "the archive has no files of ScenarioMIP and ssp585"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"facets": {"modell": "X"}}, "the template has no facet 'modell'; it has activity, model"),
+        ({"template": "s3://b/{model/*.nc"}, "has a brace that belongs to no {facet}"),
+        ({"facets": {"activity": "CMIP"}}, "has files of 2 values of member: r1, r2; choose one"),
+        ({"facets": {"activity": "CMIP7"}}, "no folder CMIP7 in s3://b/; it has CMIP, ScenarioMIP"),
+        (
+            {"facets": {"member": "r1", "activity": "CMIP", "model": ["AWI", "MOHC"]}},
+            "archives.cmip6.facets.model: nothing was found of MOHC",
+        ),
+        (
+            {"facets": {"activity": "CMIP", "member": "r1"}, "title": "{modell}"},
+            "archives.cmip6.title: '{modell}' cannot be filled in; the facets are activity, model",
+        ),
+        ({"joined": ["experiment"]}, "name the values of experiment under facets"),
+        ({"name": "a{"}, "cannot be filled in"),
+        ({"name": "{model}/x"}, "cannot be the name of a file"),
+    ],
+    ids=str,
+)
+def test_what_is_refused_of_an_archive(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        expanded(**{"facets": {"activity": "CMIP", "member": "r1"}, **changes})
+    assert sentence in str(error.value)
+    assert str(error.value).startswith("archives.cmip6")
+
+
+def test_a_multi_model_entry_needs_its_archive() -> None:
+    entry = {"title": "M", "archive": "cmip5", "grid": {"step": 5}}
+    config = {
+        "results": "results",
+        "archives": {"cmip6": {**ARCHIVE, "facets": {"activity": "CMIP", "member": "r1"}}},
+        "multi_models": {"all": entry},
+    }
+    with pytest.raises(
+        ConfigError, match=r"^multi_models\.all\.archive: there is no archive 'cmip5'"
+    ):
+        configuration.read(config, listed)
+
+
+def test_files_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/x.nc").touch()
+    (tmp_path / "a/y.nc").touch()
+    found = configuration.matching(f"{tmp_path}/**/*.nc", nothing)
+    assert found == [f"{tmp_path}/a/b/x.nc", f"{tmp_path}/a/y.nc"]

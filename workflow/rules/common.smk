@@ -5,16 +5,16 @@ import sys
 from datetime import UTC, datetime
 from functools import cache
 
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
 from s3fuse import __version__ as s3fuse_version
 from s3fuse.errors import S3FuseError
-from s3fuse.urls import S3Url
+from s3fuse.urls import FOLDER_LEAF, S3Url
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
-from snakemake_storage_plugin_s3fuse import unmount
+from snakemake_storage_plugin_s3fuse import listed, unmount
+
+# Modules of the rules; those of the scripts need Iris, which takes a second.
+sys.path.append(f"{workflow.current_basedir.get_path_or_uri(secret_free=True)}/../lib")
+import configuration
 
 # Nodes that share no local copies of objects mount for themselves.
 JOBS_RUN_HERE = (
@@ -28,43 +28,44 @@ def refuse(message):
     raise SystemExit(2)
 
 
-def check_config():
-    """Compare the configuration with its schema, and name the first key that is wrong."""
-    schema = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
-    schema = yaml.safe_load((schema / "../schemas/config.schema.yaml").read_text())
-    error = best_match(Draft202012Validator(schema).iter_errors(config))
-    if error:
-        key = ".".join(map(str, error.absolute_path)) or "the file"
-        refuse(f"{key}: {error.message}. {error.schema.get('description', '')}".strip())
-    for name, settings in config["datasets"].items():
-        first, last = settings["baseline"]
-        if first > last:
-            refuse(f"datasets.{name}.baseline: {first} comes after {last}.")
-    if both := set(config["datasets"]) & set(config.get("ensembles", {})):
-        refuse(f"{min(both)} is a dataset and an ensemble; give one another name.")
-    try:
-        located(config["results"])
-    except S3FuseError as error:
-        refuse(f"results: {error}")
+def located(location, retrieve=True):
+    """An S3 URL as a storage object; a local path as it is.
 
-
-def located(location):
-    """An S3 URL as a storage object; a local path as it is."""
+    What is not to be retrieved is no more than waited for.
+    """
     if "://" not in location:
         if not JOBS_RUN_HERE:
             refuse(
                 f"{location} is on this machine; jobs on other nodes need s3:// locations."
             )
         return local(location)
-    S3Url.parse(location.replace("{part}", "any"))
-    return storage.s3(location)
+    return storage.s3(location, retrieve=retrieve)
 
 
-check_config()
+def listed_folders(folders):
+    """Names of what lies in folders of buckets."""
+    return listed(storage.s3, folders)
 
-DATASETS = config["datasets"]
-ENSEMBLES = config.get("ensembles", {})
 
+try:
+    CONFIGURATION = configuration.read(config, listed_folders)
+except configuration.ConfigError as error:
+    refuse(error)
+except WorkflowError as error:
+    refuse(f"archives: {error}")
+try:
+    S3Url.parse(config["results"]) if "://" in config["results"] else None
+except S3FuseError as error:
+    refuse(f"results: {error}")
+
+DATASETS = CONFIGURATION.datasets
+ENSEMBLES = CONFIGURATION.ensembles
+# What was found in archives, and figures of all of that.
+MODELS = CONFIGURATION.models
+MULTI_MODELS = CONFIGURATION.multi_models
+
+
+FORMATS = ["png", "pdf"]
 
 PRODUCTS = [
     "monthly_climatology",
@@ -89,9 +90,11 @@ def asking_for(product):
     return [name for name in DATASETS if product in products_of(name)]
 
 
-def result(path):
-    """A file below the place for results."""
-    return located(f"{config['results'].rstrip('/')}/{path}")
+def result(path, retrieve=True):
+    """A file below the place for results, or a folder that ends with a slash."""
+    file = located(f"{config['results'].rstrip('/')}/{path}", retrieve)
+    is_local_folder = path.endswith("/") and "://" not in config["results"]
+    return directory(file) if is_local_folder else file
 
 
 def results(pattern, **wildcards):
@@ -100,8 +103,8 @@ def results(pattern, **wildcards):
 
 
 def described(name):
-    """The entry of a dataset, or of an ensemble."""
-    return DATASETS.get(name) or ENSEMBLES[name]
+    """The entry of a dataset, of a dataset of an archive, or of an ensemble."""
+    return DATASETS.get(name) or MODELS.get(name) or ENSEMBLES[name]
 
 
 def constraint_of(wildcards):
@@ -127,6 +130,8 @@ def all_of(dataset):
 
     Listed once, and only for the jobs that this process is for.
     """
+    if dataset in MODELS:
+        return [located(file) for file in MODELS[dataset]["files"]]
     found = []
     for pattern in described(dataset)["files"]:
         try:
@@ -144,26 +149,17 @@ def is_there(file):
 
 
 def matches(pattern):
-    """The files that a pattern with at most one '*' stands for; at least one."""
-    before, star, after = pattern.partition("*")
-    if "*" in after:
-        raise LookupError(f"{pattern!r} may contain one '*', not more.")
-    if not star:
-        file = located(pattern)
-        if not is_there(file):
-            place = "the bucket" if "://" in pattern else "its folder"
-            raise LookupError(
-                f"{pattern} is not in {place}; check the name and its spelling."
-            )
-        return [file]
-    parts = glob_wildcards(located(f"{before}{{part}}{after}")).part
-    # A '*' stands for part of a name, not for folders.
-    files = [f"{before}{part}{after}" for part in sorted(parts) if "/" not in part]
-    if not files:
+    """The files that a pattern with '*' or '**' stands for; at least one."""
+    if "*" in pattern:
+        found = configuration.matching(pattern, listed_folders)
+        return [located(file) for file in found]
+    file = located(pattern)
+    if not is_there(file):
+        place = "the bucket" if "://" in pattern else "its folder"
         raise LookupError(
-            f"nothing matches {pattern!r}; check the bucket and the names."
+            f"{pattern} is not in {place}; check the name and its spelling."
         )
-    return [located(file) for file in files]
+    return [file]
 
 
 def files_of(wildcards):
@@ -200,12 +196,14 @@ def escaped(value):
 def names_of(wildcards, input):
     """What the inputs of a job are called by people, for its messages."""
     prefix = f"{BUCKET.flags['storage_object'].provider.local_prefix}/"
-    return [
-        escaped(
-            f"s3://{path.removeprefix(prefix)}" if path.startswith(prefix) else path
-        )
-        for path in map(str, input)
-    ]
+    return [escaped(name_of(path, prefix)) for path in map(str, input)]
+
+
+def name_of(path, prefix):
+    """What an input is called: the URL of an object or a folder, or its path."""
+    if not path.startswith(prefix):
+        return path
+    return f"s3://{path.removeprefix(prefix).removesuffix(FOLDER_LEAF)}"
 
 
 def objects_of(dataset):

@@ -1,7 +1,5 @@
 # Figures and the record of the run, with captions for `snakemake --report`.
 
-FORMATS = ["png", "pdf"]
-
 
 rule series_figure:
     input:
@@ -87,8 +85,9 @@ rule regional_series_figure:
 # Of what the jobs that lead to the figures have left beside their logs.
 rule record:
     input:
-        result("figures/series.png"),
+        results("figures/series.png") if DATASETS else [],
         results("figures/map_{dataset}.png", dataset=DATASETS),
+        left_out=results("multi_model/{name}_left_out.json", name=MULTI_MODELS),
     output:
         report(
             result("record.html"),
@@ -102,7 +101,12 @@ rule record:
         "../envs/iris.yaml"
     params:
         names=names_of,
-        titles={name: escaped(entry["title"]) for name, entry in DATASETS.items()},
-        objects=lambda wildcards: {name: escaped(objects_of(name)) for name in DATASETS},
+        titles={
+            name: escaped(entry["title"])
+            for name, entry in {**DATASETS, **MODELS}.items()
+        },
+        objects=lambda wildcards: {
+            name: escaped(objects_of(name)) for name in [*DATASETS, *MODELS]
+        },
     script:
         "../scripts/record.py"

@@ -22,6 +22,7 @@ for product in PRODUCTS:
             constraint=constraint_of,
             units=units_of,
             baseline=lambda wildcards: DATASETS[wildcards.dataset]["baseline"],
+            product=product,
             options=lambda wildcards, product=product: escaped(
                 products_of(wildcards.dataset)[product] or {}
             ),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from iris.cube import Cube
+from iris.cube import Cube, CubeList
 from matplotlib.figure import Figure
 
 from maps import quantity_label, readable
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+#: Between these lie most models.
+SPREAD = ("percentile_5", "percentile_95")
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,43 @@ def plot_series(series: list[Series]) -> Figure:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize="small")
     return figure
+
+
+def plot_models(cubes: CubeList, title: str) -> Figure:
+    """Draw the series of many models: each thin, their mean, and the band of most of them.
+
+    Parameters
+    ----------
+    cubes : CubeList
+        From `multi_model.series`.
+    title : str
+        For the figure.
+    """
+    mean, median, low, high, count, models = (
+        next(cube for cube in cubes if cube.var_name == name)
+        for name in ("mean", "median", *SPREAD, "number_of_models", "models")
+    )
+    years = mean.coord("year").points
+    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    for row in models.data:
+        axis.plot(years, row, color="0.6", lw=0.4, alpha=0.6)
+    axis.fill_between(years, low.data, high.data, color="C0", alpha=0.25, lw=0, label="5 to 95 %")
+    axis.plot(years, mean.data, color="C0", lw=1.8, label="mean")
+    axis.plot(years, median.data, color="k", lw=1, ls=":", label="median")
+    fewest, most = int(count.data.min()), int(count.data.max())
+    number = f"{most} models" if fewest == most else f"{fewest} to {most} models in a year"
+    axis.set_title(f"{title} ({number})")
+    axis.set_xlabel("Year")
+    axis.set_ylabel(quantity_label(mean, separator="\n"))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """Write a note below a figure."""
+    if text:
+        figure.supxlabel("\n".join(textwrap.wrap(text, 110)), fontsize="x-small")
 
 
 def save(figure: Figure, png: str, pdf: str) -> None:

@@ -6,6 +6,7 @@ import html
 import json
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import dask
 from iris.cube import Cube, CubeList
+from iris.warnings import IrisVagueMetadataWarning
 
 import provenance
 import steps
@@ -29,38 +31,70 @@ def logged(snakemake: Any) -> Iterator[None]:
     Inputs are called what they are called in their bucket.
     """
     dask.config.set(num_workers=snakemake.threads)
-    names = dict(zip(map(str, snakemake.input), unescaped(snakemake.params.names), strict=True))
+    # That a mean over years has no bounds of its own is no news to anybody.
+    warnings.simplefilter("ignore", IrisVagueMetadataWarning)
+    names = _names(snakemake)
     with open(snakemake.log[0], "w", buffering=1) as log:
         try:
             try:
-                yield
+                with naming_broken_inputs(snakemake):
+                    yield
             except DataError:
                 raise
             except Exception:
-                # Only what is wrong with no input is a fault of the program.
-                refuse_if_broken(list(names))
                 traceback.print_exc(file=log)
                 raise
         except DataError as error:
-            sentence = named(str(error), names)
-            print(sentence, file=log)
-            sys.exit(f"{snakemake.rule}: {sentence}")
+            text = sentence(error, snakemake)
+            print(text, file=log)
+            sys.exit(f"{snakemake.rule}: {text}")
         print("done", file=log)
     _count(names, Path(snakemake.log[0]).with_suffix(READS))
 
 
-def save(result: Cube | CubeList, snakemake: Any) -> None:
-    """Save the result of a job with its history, and the objects that it is made of."""
+@contextmanager
+def naming_broken_inputs(snakemake: Any) -> Iterator[None]:
+    """Turn what goes wrong with an input that is broken into a sentence that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception:
+        # Only what is wrong with no input is a fault of the program.
+        refuse_if_broken(list(_names(snakemake)))
+        raise
+
+
+def sentence(error: Exception, snakemake: Any) -> str:
+    """Say what went wrong with an input, by the names that inputs have in their bucket."""
+    text = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    return named(" ".join(text.split()), _names(snakemake))
+
+
+def save(result: Cube | CubeList, snakemake: Any, path: Path | None = None) -> None:
+    """Save a result of a job with its history, and the objects that it is made of.
+
+    Parameters
+    ----------
+    result : Cube or CubeList
+        What to save.
+    snakemake
+        The job.
+    path : Path, optional
+        Where to; the output of the job if left out.
+    """
     params = snakemake.params
-    names = ("constraint", "units", "baseline", "options")
+    names = ("constraint", "units", "baseline", "options", "settings")
     options = {name: unescaped(params.get(name)) for name in names}
     provenance.add(
         [result] if isinstance(result, Cube) else result,
         params.provenance["program"],
-        provenance.step(snakemake.rule, snakemake.wildcards.dataset, options),
+        provenance.step(snakemake.rule, ", ".join(snakemake.wildcards), options),
         unescaped(params.provenance["sources"]),
     )
-    steps.save(result, snakemake.output[0])
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    steps.save(result, str(path or snakemake.output[0]))
 
 
 def unescaped(value: Any) -> Any:
@@ -73,6 +107,10 @@ def unescaped(value: Any) -> Any:
         case list():
             return [unescaped(inner) for inner in value]
     return value
+
+
+def _names(snakemake: Any) -> dict[str, str]:
+    return dict(zip(map(str, snakemake.input), unescaped(snakemake.params.names), strict=True))
 
 
 def _count(names: Mapping[str, str], path: Path) -> None:

@@ -55,6 +55,12 @@ WATER = re.compile(
     "precipitation|rain|snow|evapor|transpir|moisture|humidity|runoff|river|water(?!.*temperature)"
 )
 
+#: Colours of what has no middle.
+SEQUENTIAL = "viridis"
+
+#: Where so many of the models have the sign of their mean, a map is stippled.
+AGREEMENT = 0.8
+
 PROJECTIONS = {
     "robinson": ccrs.Robinson,
     "mollweide": ccrs.Mollweide,
@@ -132,45 +138,55 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
             "so their mean anomaly is zero everywhere.",
         )
     field = select(anomaly, "year", recent).collapsed("year", iris.analysis.MEAN)
-    if len(cells.horizontal_dims(field)) != field.ndim:
-        shape = ", ".join(coord.name() for coord in field.coords(dim_coords=True))
-        raise DataError(
-            f"{anomaly.name()} has the dimensions {shape}, and a map shows one horizontal field; "
-            "narrow the constraint."
-        )
+    _refuse_other_dimensions(field)
     if np.ma.getmaskarray(np.ma.masked_invalid(field.data)).all():
         return _sentence(title, "There is no map: the data of these years is missing everywhere.")
     view = choose_view(field, **(settings or {}))
     values = rasterize(field, view)
-    figure, axis = _axes(view)
-    levels = symmetric_levels(values)
-    zero = len(levels) // 2
-    colours = plt.get_cmap(colour_map(anomaly.name()))
-    west, east, south, north = view.limits
-    image = axis.imshow(
-        values,
-        extent=(west, east, south, north),
-        transform=axis.transData,
-        origin="lower",
-        cmap=colours,
-        norm=BoundaryNorm(levels, colours.N, extend="both"),
-        interpolation="nearest",
-        zorder=0,
-    )
-    # Not through Cartopy's transform: it would project each segment anew, for 20 s.
-    axis.plot(*coastlines(view), color="0.15", lw=0.5, transform=axis.transData, zorder=2)
-    bar = figure.colorbar(
-        image,
-        ax=axis,
-        orientation="horizontal",
-        shrink=0.8,
-        aspect=35,
-        pad=0.03,
-        ticks=levels[zero % 2 :: 2],
-    )
-    bar.ax.minorticks_off()
-    bar.set_label(quantity_label(anomaly))
+    figure, (axis,) = _axes(view)
+    colours = colour_map(anomaly.name())
+    _draw(axis, view, values, symmetric_levels(values), colours, quantity_label(anomaly))
     axis.set_title(title)
+    return figure
+
+
+def plot_models(
+    mean: Cube,
+    spread: Cube,
+    agreement: Cube | None,
+    titles: tuple[str, str],
+    settings: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Draw the mean of many models, and below it how far they lie apart.
+
+    Parameters
+    ----------
+    mean, spread : Cube
+        Of the horizontal dimensions.
+    agreement : Cube, optional
+        The share of models that have the sign of the mean, which is then a change; where it
+        is at least `AGREEMENT`, the map is stippled.
+    titles : tuple of str
+        Of the two maps.
+    settings : mapping, optional
+        As for `plot_map`.
+    """
+    _refuse_other_dimensions(mean)
+    view = choose_view(mean, **(settings or {}))
+    figure, (upper, lower) = _axes(view, 2)
+    values = rasterize(mean, view)
+    if agreement is None:
+        levels, colours = sequential_levels(values), SEQUENTIAL
+    else:
+        levels, colours = symmetric_levels(values), colour_map(mean.name())
+        stipples = rasterize(agreement, view).filled(0) >= AGREEMENT
+        x, y = _stipples(view, stipples)
+        upper.plot(x, y, ".", ms=1.6, color="0.1", transform=upper.transData, zorder=3)
+    _draw(upper, view, values, levels, colours, quantity_label(mean))
+    values = rasterize(spread, view)
+    _draw(lower, view, values, sequential_levels(values), "Purples", quantity_label(spread))
+    upper.set_title(titles[0])
+    lower.set_title(titles[1])
     return figure
 
 
@@ -330,6 +346,19 @@ def symmetric_levels(values: np.ma.MaskedArray) -> np.ndarray:
     return levels
 
 
+def sequential_levels(values: np.ma.MaskedArray) -> np.ndarray:
+    """Choose from 8 to 16 round levels, beyond which lies about a hundredth of the values."""
+    known = np.ma.compressed(values)
+    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    power = 10.0 ** np.floor(np.log10((high - low) / 8))
+    factor = next(each for each in (1, 2, 2.5, 5, 10) if each * power >= 0.999 * (high - low) / 12)
+    step = factor * power
+    levels: np.ndarray = step * np.arange(np.floor(low / step), np.ceil(high / step) + 1)
+    return levels
+
+
 def colour_map(name: str) -> str:
     """Choose the colours for anomalies of a quantity: one of Matplotlib's, light at zero.
 
@@ -423,10 +452,80 @@ def _limits(
     return found[0], found[1], found[2], found[3]
 
 
-def _axes(view: View) -> tuple[Figure, Any]:
+def _refuse_other_dimensions(field: Cube) -> None:
+    if len(cells.horizontal_dims(field)) != field.ndim:
+        shape = ", ".join(coord.name() for coord in field.coords(dim_coords=True))
+        raise DataError(
+            f"{field.name()} has the dimensions {shape}, and a map shows one horizontal field; "
+            "narrow the constraint."
+        )
+
+
+def _draw(
+    axis: Any,
+    view: View,
+    values: np.ma.MaskedArray,
+    levels: np.ndarray,
+    colours: str,
+    label: str,
+) -> None:
+    """Draw pixels, coastlines and the scale of colours."""
+    chosen = plt.get_cmap(colours)
+    west, east, south, north = view.limits
+    image = axis.imshow(
+        values,
+        extent=(west, east, south, north),
+        transform=axis.transData,
+        origin="lower",
+        cmap=chosen,
+        norm=BoundaryNorm(levels, chosen.N, extend="both"),
+        interpolation="nearest",
+        zorder=0,
+    )
+    # Not through Cartopy's transform: it would project each segment anew, for 20 s.
+    axis.plot(*coastlines(view), color="0.15", lw=0.5, transform=axis.transData, zorder=2)
+    bar = axis.figure.colorbar(
+        image,
+        ax=axis,
+        orientation="horizontal",
+        shrink=0.8,
+        aspect=35,
+        pad=0.03,
+        ticks=levels[len(levels) // 2 % 2 :: 2],
+    )
+    bar.ax.minorticks_off()
+    bar.set_label(label)
+
+
+def _stipples(view: View, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place points on a lattice where a map is true."""
+    height, width = where.shape
+    step = max(1, width // 90)
+    rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    # Every other row is moved, so that no lines are seen.
+    columns = np.clip(columns + (rows // step % 2) * (step // 2), 0, width - 1)
+    kept = where[rows, columns]
+    west, east, south, north = view.limits
+    x = west + (east - west) * (columns[kept] + 0.5) / width
+    y = south + (north - south) * (rows[kept] + 0.5) / height
+    return x, y
+
+
+def _axes(view: View, panels: int = 1) -> tuple[Figure, list[Any]]:
+    """Make a figure of maps, one below the other."""
     width = min(9.0, 7.0 / view.aspect)
-    figure = plt.figure(figsize=(max(width, 4.5), width * view.aspect + 1.4), layout="constrained")
-    axis = figure.add_subplot(projection=view.projection)
+    size = (max(width, 4.5), panels * (width * view.aspect + 1.4))
+    figure = plt.figure(figsize=size, layout="constrained")
+    axes = [
+        figure.add_subplot(panels, 1, number + 1, projection=view.projection)
+        for number in range(panels)
+    ]
+    for axis in axes:
+        _set_up(axis, view)
+    return figure, axes
+
+
+def _set_up(axis: Any, view: View) -> None:
     west, east, south, north = view.limits
     axis.set_xlim(west, east)
     axis.set_ylim(south, north)
@@ -440,7 +539,6 @@ def _axes(view: View) -> tuple[Figure, Any]:
     lines = axis.gridlines(alpha=0.3, lw=0.5, draw_labels=labels, zorder=1, x_inline=False)
     if labels:
         lines.xlabel_style = lines.ylabel_style = {"size": "small", "rotation": 0}
-    return figure, axis
 
 
 def _period(first: int, last: int) -> str:

@@ -1,41 +1,12 @@
-"""One product of a dataset, named by the rule."""
+"""One product of a dataset."""
 
-from collections.abc import Callable
-
-from iris.cube import Cube
-
-import area_statistics
-import coordinates
-import grids
 import job
 import loading
-import seasons
-import spread
-import steps
-
-MAKE: dict[str, Callable[..., Cube]] = {
-    "monthly_climatology": lambda cube, baseline: seasons.climatology(cube, baseline, "month"),
-    "seasonal_climatology": lambda cube, baseline: seasons.climatology(cube, baseline, "season"),
-    "monthly_anomaly": lambda cube, baseline: seasons.anomaly(
-        cube, seasons.climatology(cube, baseline, "month"), "month"
-    ),
-    "seasonal_anomaly": lambda cube, baseline: seasons.anomaly(
-        cube, seasons.climatology(cube, baseline, "season"), "season"
-    ),
-    "extracted": lambda cube, baseline, levels=None, **options: grids.extract(
-        coordinates.extract(cube, levels or {}), **options
-    ),
-    "regridded": lambda cube, baseline, **options: grids.regrid(cube, **options),
-    "trend": lambda cube, baseline: spread.trend(steps.annual_mean(cube)),
-    "percentiles": lambda cube, baseline, percents: spread.percentiles(cube, percents),
-    "regional_series": lambda cube, baseline, regions: area_statistics.regional_means(
-        steps.annual_mean(cube), regions
-    ),
-}
+import products
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     wanted = job.unescaped([smk.params.constraint, smk.params.units])
     cube = loading.load(smk.input.files, *wanted)
     options = job.unescaped(smk.params.options)
-    job.save(MAKE[smk.rule](cube, smk.params.baseline, **options), smk)
+    job.save(products.MAKE[smk.params.product](cube, smk.params.baseline, **options), smk)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
@@ -38,6 +39,11 @@ def moved_below(folder: Path) -> dict[str, int]:
     return most
 
 
+def left_out(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Which models were left out, and why."""
+    return [pair for path in paths for pair in json.loads(Path(path).read_text()).items()]
+
+
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     steps = steps_below(Path("benchmarks"))
@@ -53,6 +59,11 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
         objects=job.unescaped(smk.params.objects),
         moved=moved_below(Path(smk.log[0]).parent),
         steps=steps,
+        left_out=[
+            each
+            for path in smk.input.left_out
+            for each in json.loads(Path(path).read_text()).items()
+        ],
         total=format_timespan(sum(float(step["seconds"]) for step in steps)),
         versions=programs.versions(),
         size=format_size,

@@ -190,9 +190,11 @@ def renamed(cube: Cube, name: str) -> Cube:
 
 
 def save(cube: Cube | CubeList, path: str) -> None:
-    """Save a cube, or several of one shape, as netCDF-4, compressed."""
-    shape = (cube if isinstance(cube, Cube) else cube[0]).shape
-    iris.save(cube, path, zlib=True, chunksizes=stored_chunk(shape) or None)
+    """Save a cube, or several, as netCDF-4, compressed."""
+    shapes = {each.shape for each in ([cube] if isinstance(cube, Cube) else cube)}
+    # Those of several shapes are small.
+    chunks = stored_chunk(*shapes) if len(shapes) == 1 else None
+    iris.save(cube, path, zlib=True, chunksizes=chunks or None)
 
 
 def stored_chunk(shape: Sequence[int]) -> tuple[int, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from s3fuse.errors import AccessDenied
 from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.parts import all_at_once
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
@@ -52,6 +54,24 @@ class Listings:
                 except AccessDenied:
                     self._folders[folder] = None
             return self._folders[folder]
+
+    def all(self, folders: Iterable[S3Url]) -> list[Listing]:
+        """List folders, many at the same time.
+
+        Raises
+        ------
+        AccessDenied
+            If one of them may not be listed.
+        """
+        folders = list(folders)
+
+        def ask(folder: S3Url) -> None:
+            listing = self._store.list(folder)
+            with self._lock:
+                self._folders[folder] = listing
+
+        all_at_once(ask, [each for each in folders if not self.has_listed(each)])
+        return [self._folders[folder] or self._store.list(folder) for folder in folders]
 
     def object(self, url: S3Url) -> ObjectInfo | None:
         """Look up one object."""

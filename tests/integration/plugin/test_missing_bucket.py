@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Bucket, output_of, snakemake
-from demo import DATA, SAMPLES
+from demo import SAMPLES, iris_samples
 from integration.conftest import Project, demo_config
 from s3fuse.embedded_server import Server
 
@@ -117,7 +117,7 @@ def test_only_the_buckets_of_the_rules_that_are_needed_are_asked(
 def test_results_of_the_workflow(
     tmp_path: Path, server: Server, bucket: Bucket, dry_run: tuple[str, ...]
 ) -> None:
-    for name in DATA:
+    for name in iris_samples():
         bucket.upload(SAMPLES / name, name)
     project = Project(tmp_path, server.environment)
     project.configure(demo_config(str(bucket.url), "s3://no-such-bucket"))

@@ -1,0 +1,28 @@
+"""All that is made of one dataset of an archive, into one folder."""
+
+import sys
+from pathlib import Path
+
+from iris.exceptions import IrisError
+
+import job
+import loading
+import models
+from bad_data import DataError
+
+with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
+    smk = snakemake  # type: ignore[name-defined]  # noqa: F821
+    folder = Path(smk.output[0])
+    try:
+        with job.naming_broken_inputs(smk):
+            wanted = job.unescaped([smk.params.constraint, smk.params.units])
+            cube = loading.load(smk.input.files, *wanted)
+            options = job.unescaped(smk.params.products)
+            for name, result in models.results(cube, smk.params.baseline, options):
+                job.save(result, smk, folder / f"{name}.nc")
+    except (DataError, IrisError, LookupError, TypeError, ValueError) as error:
+        if models.is_of_system(error):
+            raise
+        reason = job.sentence(error, smk)
+        print(f"{smk.wildcards.dataset} is left out: {reason}", file=sys.stderr)
+        models.give_up(folder, reason)
