@@ -51,7 +51,7 @@ def iris_samples() -> dict[str, Path]:
 
 
 def cmip6_samples() -> dict[str, Path]:
-    """Air temperature of 42 models of CMIP6 at two pressures near the North Pole, in their layout."""
+    """Air temperature of 42 models of CMIP6 near the North Pole, in the layout of CMIP6."""
     package = find_spec("esmvaltool_sample_data")
     assert package, "esmvaltool-sample-data is not installed"
     assert package.origin
