@@ -18,7 +18,7 @@ SAYING = {"warning": 0, "refuse": 0, "say": 0, "not_uploaded": 1, "UsageError": 
 def messages() -> set[str]:
     """All of them."""
     trees = [ast.parse(path.read_text()) for path in (ROOT / "src").rglob("*.py")]
-    trees += [ast.parse(path.read_text()) for path in (ROOT / "workflow/scripts").rglob("*.py")]
+    trees += [ast.parse(path.read_text()) for path in (ROOT / "workflow").rglob("*.py")]
     trees += [ast.parse(_calls(path.read_text())) for path in (ROOT / "workflow").rglob("*.smk")]
     speakers = SAYING | dict.fromkeys(_exceptions(trees), 0)
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -72,20 +72,29 @@ def settings() -> str:
 def configuration() -> str:
     """The keys of the configuration."""
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    rows = [
-        f"| `{key}` | {'yes' if needed else ''} | {text} |\n" for key, needed, text in _keys(schema)
-    ]
+    keys = _keys(schema, schema["$defs"], set())
+    rows = [f"| `{key}` | {'yes' if needed else ''} | {text} |\n" for key, needed, text in keys]
     return CONFIGURATION + "".join(rows)
 
 
-def _keys(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, bool, str]]:
-    for name, entry in schema.get("properties", {}).items():
+def _keys(
+    schema: Mapping[str, Any], shared: Mapping[str, Any], told: set[str], above: str = ""
+) -> Iterator[tuple[str, bool, str]]:
+    """List keys; those of a part that several have in common where it comes first."""
+    needed = [*schema.get("required", ())]
+    reference = schema.get("$ref", "").rpartition("/")[2]
+    properties = dict(schema.get("properties", {}))
+    if reference in shared and reference not in told:
+        told.add(reference)
+        properties |= shared[reference].get("properties", {})
+        needed += shared[reference].get("required", ())
+    for name, entry in properties.items():
         key = f"{above}{name}"
-        yield key, name in schema.get("required", ()), entry.get("description", "")
+        yield key, name in needed, entry.get("description", "")
         for inner in (entry, *entry.get("anyOf", ())):
-            yield from _keys(inner, f"{key}.")
+            yield from _keys(inner, shared, told, f"{key}.")
             if isinstance(named := inner.get("additionalProperties"), dict):
-                yield from _keys(named, f"{key}.NAME.")
+                yield from _keys(named, shared, told, f"{key}.NAME.")
 
 
 def commands() -> str:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, Bucket, mounted
-from demo import SAMPLES
+from demo import SAMPLES, cmip6_samples
 from s3fuse.embedded_server import Server
 
 # The notebook of the site mounts a bucket.
@@ -116,6 +116,26 @@ def test_the_tutorial_leads_to_a_figure(server: Server, bucket: Bucket, tmp_path
         assert len(figure.convert("L").getcolors() or ()) > 10
     assert (tmp_path / "results/figures/map_mine.png").exists()
     assert "My data" in (tmp_path / "report.html").read_text()
+    assert mounted() == []
+
+
+def test_the_study_of_many_models_leads_to_its_figures(
+    server: Server, bucket: Bucket, tmp_path: Path
+) -> None:
+    for key, path in cmip6_samples().items():
+        if "/Amon/" in key and key.split("/")[3] in ("BCC-ESM1", "CanESM5", "TaiESM1"):
+            bucket.write(key, path.read_bytes())
+    for name in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    page = (ROOT / "docs/tutorial/many-models.md").read_text()
+    (config,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(config.splitlines()) <= 21
+    (tmp_path / "study.yaml").write_text(config.replace("s3://my-bucket", str(bucket.url)))
+    shell(page, bucket, server, tmp_path)
+    for name in re.findall(r"`(results/[^`]*\.(?:png|nc))`", page):
+        assert (tmp_path / name).stat().st_size > 0
+    with Image.open(tmp_path / "results/figures/multi_model_arctic_series.png") as figure:
+        assert len(figure.convert("L").getcolors() or ()) > 10
     assert mounted() == []
 
 

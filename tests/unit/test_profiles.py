@@ -19,6 +19,6 @@ def test_profiles_leave_the_size_of_copies_to_its_default(path: Path) -> None:
 
 def test_the_demo_mounts_and_copies() -> None:
     demo = pytest.importorskip("demo")
-    sizes = [(demo.SAMPLES / name).stat().st_size for name in demo.DATA]
+    sizes = [path.stat().st_size for path in demo.iris_samples().values()]
     assert demo.COPY_BELOW == "--storage-s3fuse-copy-below=1MiB"
     assert min(sizes) < 2**20 < max(sizes)

@@ -24,7 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 OF_ARCHIVE = ("template", "facets", "joined", "name")
 
 
-class ConfigError(ValueError):
+class ConfigError(Exception):
     """One sentence: what is wrong with the configuration, and where."""
 
 
