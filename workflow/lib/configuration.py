@@ -20,8 +20,19 @@ from s3fuse.errors import S3FuseError
 SCHEMA = Path(__file__).parent / "../schemas/config.schema.yaml"
 #: Names become names of files.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: Folders below the place for results.
+RESULTS = frozenset(
+    [
+        *("annual_mean", "climatology", "anomaly", "series", "ensemble", "figures", "models"),
+        *("multi_model", "monthly_climatology", "seasonal_climatology", "monthly_anomaly"),
+        *("seasonal_anomaly", "extracted", "regridded", "trend", "percentiles"),
+        "regional_series",
+    ]
+)
 #: What an archive says of itself, not of its datasets.
 OF_ARCHIVE = ("template", "facets", "joined", "name")
+#: What a dataset says of its figures.
+OF_FIGURES = ("group", "map")
 
 
 class ConfigError(Exception):
@@ -77,6 +88,7 @@ def read(config: dict[str, Any], listed: Lister) -> Configuration:
     for name, archive in config.get("archives", {}).items():
         _expand(name, archive, listed, made)
     _check_names(made)
+    _check_steps(made)
     return made
 
 
@@ -143,7 +155,10 @@ def _fill_in_defaults(config: dict[str, Any]) -> None:
         if isinstance(entries, dict):
             for name, entry in entries.items():
                 if isinstance(entry, dict):
-                    entries[name] = {**defaults, **entry}
+                    # Datasets of archives have no figures of their own.
+                    skipped = OF_FIGURES if kind == "archives" else ()
+                    shared = {k: v for k, v in defaults.items() if k not in skipped}
+                    entries[name] = {**shared, **entry}
 
 
 def _allowed(error: ValidationError, schema: Mapping[str, Any]) -> str:
@@ -256,3 +271,14 @@ def _check_names(made: Configuration) -> None:
             raise ConfigError(
                 f"multi_models.{name}.archive: there is no archive {entry['archive']!r}."
             )
+
+
+def _check_steps(made: Configuration) -> None:
+    """Refuse a step whose results would lie where others do."""
+    for name, entry in (made.datasets | made.models).items():
+        for step in entry.get("steps", {}):
+            if step in RESULTS:
+                raise ConfigError(
+                    f"{name}: the step {step} has the name of a result of the workflow; choose "
+                    "another."
+                )

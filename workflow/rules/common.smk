@@ -1,5 +1,6 @@
 # Access to the configuration, and the paths of inputs and results.
 
+import hashlib
 import html
 import sys
 from datetime import UTC, datetime
@@ -88,6 +89,27 @@ def products_of(dataset):
 def asking_for(product):
     """The datasets that ask for a product."""
     return [name for name in DATASETS if product in products_of(name)]
+
+
+def steps_of(dataset):
+    """The steps of the user's own for a dataset, each with its function and arguments."""
+    return described(dataset).get("steps", {})
+
+
+def sources_of_steps(dataset):
+    """A checksum of the module of each step, so that another one runs the step again."""
+    return {
+        name: source_of(step["function"]) for name, step in steps_of(dataset).items()
+    }
+
+
+def source_of(function):
+    """A checksum of the module of a function, if it is in this folder."""
+    parts = function.partition(":")[0].split(".")
+    for path in (Path(*parts).with_suffix(".py"), Path(*parts, "__init__.py")):
+        if path.exists():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+    return ""
 
 
 def result(path, retrieve=True):

@@ -28,6 +28,8 @@ rule model:
         products=lambda wildcards: escaped(
             MODELS[wildcards.dataset].get("products", {})
         ),
+        steps=lambda wildcards: escaped(steps_of(wildcards.dataset)),
+        sources=lambda wildcards: sources_of_steps(wildcards.dataset),
     script:
         "../scripts/model.py"
 

@@ -16,6 +16,7 @@ from iris.cube import Cube, CubeList
 
 import bad_data
 import coordinates
+import derived
 import equalise
 import hybrid
 import units as unit_conversion
@@ -39,7 +40,9 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
         Paths of files in any format that Iris reads.
     spec : str or mapping
         The name of a quantity; or ``name`` and ``coordinates``, which maps names of
-        coordinates to what is wanted of them, see `coordinates.extract`.
+        coordinates to what is wanted of them, see `coordinates.extract`.  Of a derived
+        quantity also its ``expression``, see `derived.evaluate`, and its ``variables``: for
+        each name in the expression such a name or mapping.
     units : str, optional
         The units to convert to, see `units.convert_units`.
 
@@ -58,6 +61,24 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
     for file in files:
         bad_data.refuse_if_cut(file)
     spec = {"name": spec} if isinstance(spec, str) else spec
+    cube = _load_derived(files, spec) if "expression" in spec else _load_one(files, spec)
+    if units is not None:
+        unit_conversion.convert_units(cube, units, _named(files))
+    return cube
+
+
+def _load_derived(files: Sequence[str], spec: Mapping[str, Any]) -> Cube:
+    """Load the variables of an expression, and evaluate it."""
+    variables = {}
+    for key, each in spec["variables"].items():
+        each = {"name": each} if isinstance(each, str) else each
+        wanted = {**each.get("coordinates", {}), **spec.get("coordinates", {})}
+        variables[key] = _load_one(files, {**each, "coordinates": wanted})
+    return derived.evaluate(spec["expression"], variables, spec["name"])
+
+
+def _load_one(files: Sequence[str], spec: Mapping[str, Any]) -> Cube:
+    """Load a quantity that the files have."""
     name, wanted = spec["name"], spec.get("coordinates", {})
     found = _read(files, name)
     parts = found
@@ -81,10 +102,7 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
                 )
         parts = left
     cube = combine(parts, f"{_wish(name, wanted)} in {_named(files)}")
-    cube = coordinates.extract(cube, {key: wanted[key] for key in wanted.keys() - early.keys()})
-    if units is not None:
-        unit_conversion.convert_units(cube, units, _named(files))
-    return cube
+    return coordinates.extract(cube, {key: wanted[key] for key in wanted.keys() - early.keys()})
 
 
 def combine(parts: Sequence[tuple[str, Cube]], wish: str) -> Cube:

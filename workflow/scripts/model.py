@@ -8,6 +8,7 @@ from iris.exceptions import IrisError
 import job
 import loading
 import models
+import own_functions
 from bad_data import DataError
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
@@ -19,6 +20,9 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
             cube = loading.load(smk.input.files, *wanted)
             options = job.unescaped(smk.params.products)
             for name, result in models.results(cube, smk.params.baseline, options):
+                job.save(result, smk, folder / f"{name}.nc")
+            for name, given in job.unescaped(smk.params.steps).items():
+                result = own_functions.run(given, cube)
                 job.save(result, smk, folder / f"{name}.nc")
     except (DataError, IrisError, LookupError, TypeError, ValueError) as error:
         if models.is_of_system(error):
