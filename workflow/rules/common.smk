@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import re
 import sys
 from datetime import UTC, datetime
 from functools import cache
@@ -79,6 +80,9 @@ PRODUCTS = [
     "percentiles",
     "regional_series",
 ]
+
+# That of the series of regions is drawn by a rule of its own.
+FIGURES_OF = [product for product in PRODUCTS if product != "regional_series"]
 
 
 def products_of(dataset):

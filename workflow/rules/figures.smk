@@ -82,6 +82,44 @@ rule regional_series_figure:
         "../scripts/regional_series_figure.py"
 
 
+for product in [*FIGURES_OF, "ensemble"]:
+
+    rule:
+        name:
+            f"{product}_figure"
+        input:
+            result(f"{product}/{{dataset}}.nc"),
+        output:
+            png=report(
+                result(f"figures/{product}_{{dataset}}.png"),
+                caption="../report/product.rst",
+                category="Figures",
+                labels={
+                    "figure": product.replace("_", " ").capitalize(),
+                    "dataset": "{dataset}",
+                },
+            ),
+            pdf=result(f"figures/{product}_{{dataset}}.pdf"),
+        log:
+            local(f"logs/{product}_figure/{{dataset}}.log"),
+        benchmark:
+            local(f"benchmarks/{product}_figure/{{dataset}}.tsv")
+        wildcard_constraints:
+            dataset="|".join(map(re.escape, [*DATASETS, *ENSEMBLES])),
+        conda:
+            "../envs/iris.yaml"
+        params:
+            names=names_of,
+            product=product,
+            title=lambda wildcards: escaped(described(wildcards.dataset)["title"]),
+            settings=lambda wildcards: described(wildcards.dataset).get("map", {}),
+            sources=lambda wildcards: {
+                wildcards.dataset: escaped(sources_of(wildcards.dataset))
+            },
+        script:
+            "../scripts/product_figure.py"
+
+
 # Of what the jobs that lead to the figures have left beside their logs.
 rule record:
     input:

@@ -89,6 +89,31 @@ def plot_series(series: list[Series]) -> Figure:
     return figure
 
 
+def plot_times(cube: Cube, title: str) -> Figure:
+    """Draw a series of times; each row of it, where it has more dimensions.
+
+    Parameters
+    ----------
+    cube : Cube
+        Of shape (time,), or (time, …).
+    title : str
+        For the figure.
+    """
+    time = cube.coord("time")
+    (dim,) = cube.coord_dims(time)
+    dates = time.units.num2date(time.points)
+    years = [date.year + (date.dayofyr - 0.5) / 365.25 for date in dates]
+    lines = np.moveaxis(np.ma.masked_invalid(cube.data), dim, 0).reshape(len(years), -1)
+    figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    axis.plot(years, lines, lw=0.9)
+    axis.axhline(0, color="0.35", lw=0.8)
+    axis.set_title(title)
+    axis.set_xlabel("Year")
+    axis.set_ylabel(quantity_label(cube, separator="\n"))
+    axis.grid(alpha=0.3)
+    return figure
+
+
 def plot_models(cubes: CubeList, title: str) -> Figure:
     """Draw the series of many models: each thin, their mean, and the band of most of them.
 

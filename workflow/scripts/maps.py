@@ -17,7 +17,7 @@ through the projection of the same axes, so that both agree to a pixel.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from typing import Any
@@ -132,7 +132,7 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
     first, last = (int(year) for year in baseline.split("-"))
     title = f"{title}: {_period(years[recent][0], years[-1])} against {_period(first, last)}"
     if np.array_equal(recent, (years >= first) & (years <= last)):
-        return _sentence(
+        return sentence(
             title,
             f"There is no map: the last {len(years[recent])} years of the data are its baseline,\n"
             "so their mean anomaly is zero everywhere.",
@@ -140,7 +140,7 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
     field = select(anomaly, "year", recent).collapsed("year", iris.analysis.MEAN)
     _refuse_other_dimensions(field)
     if np.ma.getmaskarray(np.ma.masked_invalid(field.data)).all():
-        return _sentence(title, "There is no map: the data of these years is missing everywhere.")
+        return sentence(title, "There is no map: the data of these years is missing everywhere.")
     view = choose_view(field, **(settings or {}))
     values = rasterize(field, view)
     figure, (axis,) = _axes(view)
@@ -173,7 +173,7 @@ def plot_models(
     """
     _refuse_other_dimensions(mean)
     view = choose_view(mean, **(settings or {}))
-    figure, (upper, lower) = _axes(view, 2)
+    figure, (upper, lower) = _axes(view, 2, columns=1)
     values = rasterize(mean, view)
     if agreement is None:
         levels, colours = sequential_levels(values), SEQUENTIAL
@@ -187,6 +187,52 @@ def plot_models(
     _draw(lower, view, values, sequential_levels(values), "Purples", quantity_label(spread))
     upper.set_title(titles[0])
     lower.set_title(titles[1])
+    return figure
+
+
+def sentence(title: str, text: str) -> Figure:
+    """Make a figure that says why there is none."""
+    figure = plt.figure(figsize=(9, 2.5), layout="constrained")
+    figure.suptitle(title)
+    figure.text(0.5, 0.45, text, ha="center", va="center")
+    return figure
+
+
+def plot_panels(
+    panels: Sequence[tuple[str, Cube]],
+    title: str,
+    is_difference: bool,
+    settings: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Draw several maps of one quantity with the same colours.
+
+    Parameters
+    ----------
+    panels : sequence of (str, Cube)
+        What each is called, and its field on the same grid.
+    title : str
+        Of the figure.
+    is_difference : bool
+        Whether zero has a colour of its own.
+    settings : mapping, optional
+        As for `plot_map`.
+    """
+    fields = [field for _, field in panels]
+    _refuse_other_dimensions(fields[0])
+    if all(np.ma.getmaskarray(np.ma.masked_invalid(field.data)).all() for field in fields):
+        return sentence(title, "There is no map: the data is missing everywhere.")
+    known = max(fields, key=lambda field: np.ma.count(np.ma.masked_invalid(field.data)))
+    view = choose_view(known, **(settings or {}))
+    figure, axes = _axes(view, len(panels))
+    values = [rasterize(field, view, PIXELS // len(panels)) for field in fields]
+    every = np.ma.stack(values)
+    levels = symmetric_levels(every) if is_difference else sequential_levels(every)
+    colours = colour_map(fields[0].name()) if is_difference else SEQUENTIAL
+    for axis, (name, _), each in zip(axes, panels, values, strict=True):
+        image = _image(axis, view, each, levels, colours)
+        axis.set_title(name if len(panels) > 1 else "", fontsize="medium")
+    _colour_bar(figure, image, axes, levels, quantity_label(fields[0]))
+    figure.suptitle(title)
     return figure
 
 
@@ -244,7 +290,7 @@ def choose_view(
     return View(name, made, _limits(made, longitude, latitude))
 
 
-def rasterize(field: Cube, view: View) -> np.ma.MaskedArray:
+def rasterize(field: Cube, view: View, pixels: int | None = None) -> np.ma.MaskedArray:
     """Look up the value of a field below each pixel of a map.
 
     Parameters
@@ -253,6 +299,8 @@ def rasterize(field: Cube, view: View) -> np.ma.MaskedArray:
         Of the horizontal dimensions.
     view : View
         See `choose_view`.
+    pixels : int, optional
+        How many there are, about; `PIXELS` if left out.
 
     Returns
     -------
@@ -260,7 +308,7 @@ def rasterize(field: Cube, view: View) -> np.ma.MaskedArray:
         Of shape (row, column), from south to north; masked where the grid has no cell,
         or the cell no data.
     """
-    width = max(2, round(np.sqrt(PIXELS / view.aspect)))
+    width = max(2, round(np.sqrt((pixels or PIXELS) / view.aspect)))
     height = max(2, round(width * view.aspect))
     west, east, south, north = view.limits
     x, y = np.meshgrid(
@@ -469,7 +517,15 @@ def _draw(
     colours: str,
     label: str,
 ) -> None:
-    """Draw pixels, coastlines and the scale of colours."""
+    """Draw a map with its own scale of colours."""
+    image = _image(axis, view, values, levels, colours)
+    _colour_bar(axis.figure, image, axis, levels, label)
+
+
+def _image(
+    axis: Any, view: View, values: np.ma.MaskedArray, levels: np.ndarray, colours: str
+) -> Any:
+    """Draw pixels and coastlines."""
     chosen = plt.get_cmap(colours)
     west, east, south, north = view.limits
     image = axis.imshow(
@@ -484,9 +540,13 @@ def _draw(
     )
     # Not through Cartopy's transform: it would project each segment anew, for 20 s.
     axis.plot(*coastlines(view), color="0.15", lw=0.5, transform=axis.transData, zorder=2)
-    bar = axis.figure.colorbar(
+    return image
+
+
+def _colour_bar(figure: Figure, image: Any, axes: Any, levels: np.ndarray, label: str) -> None:
+    bar = figure.colorbar(
         image,
-        ax=axis,
+        ax=axes,
         orientation="horizontal",
         shrink=0.8,
         aspect=35,
@@ -511,21 +571,23 @@ def _stipples(view: View, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _axes(view: View, panels: int = 1) -> tuple[Figure, list[Any]]:
-    """Make a figure of maps, one below the other."""
-    width = min(9.0, 7.0 / view.aspect)
-    size = (max(width, 4.5), panels * (width * view.aspect + 1.4))
+def _axes(view: View, panels: int = 1, columns: int | None = None) -> tuple[Figure, list[Any]]:
+    """Make a figure of maps, side by side where they are many."""
+    columns = columns or (1 if panels == 1 else 2 if panels in (2, 4) else 3)
+    rows = -(-panels // columns)
+    width = min(9.0, 7.0 / view.aspect) if columns == 1 else 4.0 if view.aspect < 1 else 3.0
+    size = (max(columns * width, 4.5), rows * (width * view.aspect + 0.5) + 0.9)
     figure = plt.figure(figsize=size, layout="constrained")
     axes = [
-        figure.add_subplot(panels, 1, number + 1, projection=view.projection)
+        figure.add_subplot(rows, columns, number + 1, projection=view.projection)
         for number in range(panels)
     ]
     for axis in axes:
-        _set_up(axis, view)
+        _set_up(axis, view, has_labels=columns == 1)
     return figure, axes
 
 
-def _set_up(axis: Any, view: View) -> None:
+def _set_up(axis: Any, view: View, has_labels: bool) -> None:
     west, east, south, north = view.limits
     axis.set_xlim(west, east)
     axis.set_ylim(south, north)
@@ -533,9 +595,9 @@ def _set_up(axis: Any, view: View) -> None:
         turn = np.linspace(0, 2 * np.pi, 181)
         circle = Path(np.stack([0.5 + 0.5 * np.cos(turn), 0.5 + 0.5 * np.sin(turn)], axis=1))
         axis.set_boundary(circle, transform=axis.transAxes)
-    labels: Any = False if view.is_polar else ["left", "bottom"]
-    if view.name == "mollweide":
-        labels = ["left"]
+    labels: Any = False
+    if has_labels and not view.is_polar:
+        labels = ["left"] if view.name == "mollweide" else ["left", "bottom"]
     lines = axis.gridlines(alpha=0.3, lw=0.5, draw_labels=labels, zorder=1, x_inline=False)
     if labels:
         lines.xlabel_style = lines.ylabel_style = {"size": "small", "rotation": 0}
@@ -543,10 +605,3 @@ def _set_up(axis: Any, view: View) -> None:
 
 def _period(first: int, last: int) -> str:
     return f"{first}" if first == last else f"{first}–{last}"
-
-
-def _sentence(title: str, sentence: str) -> Figure:
-    figure = plt.figure(figsize=(9, 2.5), layout="constrained")
-    figure.suptitle(title)
-    figure.text(0.5, 0.45, sentence, ha="center", va="center")
-    return figure

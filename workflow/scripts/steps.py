@@ -210,16 +210,11 @@ def stored_chunk(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(sizes))
 
 
-def load_result(path: str) -> Cube:
-    """Load what `save` wrote.
+def load_results(path: str) -> CubeList:
+    """Load all that `save` wrote.
 
-    Fields that its levels are derived from, and areas of cells, are variables of the same
-    file; the result is the one that is no coordinate of another and has years.
-
-    Raises
-    ------
-    DataError
-        If it is not one.
+    Fields that levels are derived from, and areas of cells, are variables of the same file,
+    and no results.
     """
     cubes = CubeList(iris.load(path))
     parts = {
@@ -227,9 +222,20 @@ def load_result(path: str) -> Cube:
         for cube in cubes
         for part in [*cube.aux_coords, *cube.cell_measures(), *cube.ancillary_variables()]
     }
-    results = [cube for cube in cubes if cube.name() not in parts]
+    return CubeList(cube for cube in cubes if cube.name() not in parts)
+
+
+def load_result(path: str) -> Cube:
+    """Load what `save` wrote: the one result, or the one that has years.
+
+    Raises
+    ------
+    DataError
+        If there is no such one.
+    """
+    results = load_results(path)
     if len(results) > 1:
-        results = [cube for cube in results if cube.coords("year")]
+        results = CubeList(cube for cube in results if cube.coords("year"))
     if len(results) != 1:
         raise DataError(f"{path} has {len(results)} results instead of one.")
     return results[0]
