@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from snakemake_interface_common.exceptions import WorkflowError
 
 from s3fuse.errors import S3FuseError
@@ -23,10 +20,17 @@ class StorageError(WorkflowError):
     __traceback__ = property(lambda self: None, lambda self, stack: None)
 
 
-@contextmanager
-def as_workflow_errors() -> Iterator[None]:
+class _WorkflowErrors:
+    """A context manager that is written out, as Snakemake's questions enter it by the million."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, stack: object) -> None:
+        if isinstance(error, S3FuseError):
+            raise StorageError(str(error)) from error
+
+
+def as_workflow_errors() -> _WorkflowErrors:
     """Let errors of the library leave as a `StorageError`."""
-    try:
-        yield
-    except S3FuseError as error:
-        raise StorageError(str(error)) from error
+    return _WorkflowErrors()

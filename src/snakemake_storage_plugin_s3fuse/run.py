@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,11 +117,12 @@ class Run:
         it is forced to make, and they must not replace what is published later.
         """
         workflow = self.workflow
-        if not workflow.is_planning or not workflow.is_output(path):
+        if not workflow.is_planning:
             return
         # The listing of a folder tells of all objects in it.
-        place = url.parent if workflow.is_file_output(path) and not url.is_folder else url
-        if place not in self._looked_at:
+        is_file = not url.is_folder and workflow.is_file_output(path)
+        place = url.parent if is_file else url
+        if place not in self._looked_at and (is_file or workflow.is_output(path)):
             self._looked_at.add(place)
             self.exists(url, path)
 
@@ -252,6 +253,20 @@ class Run:
             placement.folder(url, infos, path, copy=keep)
             self.inputs.given_folder(url, infos, path)
         self.session.traffic.adds_read(url.bucket, infos, copied=not path.is_symlink())
+
+    def job_of(self, url: S3Url, path: Path) -> JobOutputs:
+        """Return what the job has written and read that writes an output, and is in this store."""
+
+        def ours(files: Iterable[Any]) -> list[tuple[S3Url, Path]]:
+            storage = (file for file in files if file.is_storage)
+            return [
+                (file.storage_object.url, Path(file))
+                for file in storage
+                if getattr(file.storage_object, "run", None) is self
+            ]
+
+        outputs = dict(ours(self.workflow.stored_with(path))) or {url: path}
+        return JobOutputs(outputs, ours(self.workflow.inputs_beside(path)))
 
     def publish(self, job: JobOutputs, url: S3Url) -> None:
         """Publish an output together with all other outputs of its job.

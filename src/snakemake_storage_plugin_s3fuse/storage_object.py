@@ -20,7 +20,7 @@ from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.translate import not_found
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
-from snakemake_storage_plugin_s3fuse.run import JobOutputs, Run
+from snakemake_storage_plugin_s3fuse.run import Run
 
 T = TypeVar("T")
 
@@ -64,13 +64,23 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     def local_suffix(self) -> str:
         """Return the path below the local prefix."""
-        return self._local_suffix
-
-    @cached_property
-    def _local_suffix(self) -> str:
         # Values of wildcards, such as those of `glob_wildcards`, are not validated before.
         with as_workflow_errors():
             return self.url.local_suffix()
+
+    @cached_property
+    def _path(self) -> Path:
+        path: Path = super().local_path()
+        return path
+
+    def local_path(self) -> Path:
+        """Return the local path, for which Snakemake asks again and again."""
+        return self._path
+
+    def set_local_path(self, path: Path) -> None:
+        """Take another local path."""
+        super().set_local_path(path)
+        self._path = path
 
     async def inventory(self, cache: IOCacheStorageInterface) -> None:
         """Prepare nothing: the session lists each folder once."""
@@ -130,21 +140,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     def store_object(self) -> None:
         """Publish what is at the local path, verified."""
-        path, workflow = self.local_path(), self.run.workflow
-        ours = [file for file in workflow.stored_with(path) if self._is_ours(file)]
-        outputs = {file.storage_object.url: Path(file) for file in ours} or {self.url: path}
-        inputs = [
-            (file.storage_object.url, Path(file))
-            for file in workflow.inputs_beside(path)
-            if self._is_ours(file)
-        ]
-        self.run.publish(JobOutputs(outputs, inputs), self.url)
+        path = self.local_path()
+        self.run.publish(self.run.job_of(self.url, path), self.url)
         if self.keep_local:
             self.run.session.keep(path)
-
-    def _is_ours(self, file: Any) -> bool:
-        """Tell whether a file of a job is a storage object of the same provider."""
-        return file.is_storage and file.storage_object.provider is self.provider
 
     def touch(self) -> None:
         """Set its time to now."""
