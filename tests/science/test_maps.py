@@ -16,10 +16,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import climate_data as data
+import colours
 import figures
 import grids
+import labels
 import maps
+import views
 from bad_data import DataError
+from conftest import ROOT
 
 #: West, south, east and north of boxes with the value 3; elsewhere it is -3.
 BOXES = [(-10, 38, 30, 62), (115, -35, 155, -12), (-80, -20, -45, 8), (170, 60, 200, 75)]
@@ -54,6 +58,15 @@ def _coarse(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("maps.PIXELS", 150_000)
     yield
     plt.close("all")
+
+
+#: Pictures of grids and projections, to be looked at.
+PICTURES = ROOT / "build/maps"
+
+
+def keep(figure: Figure, *names: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURES / f"{' '.join(filter(None, names))}.png")
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -125,6 +138,7 @@ def test_colours_lie_where_the_data_lies(
 ) -> None:
     x, y = places
     figure = maps.plot_map(anomaly(GRIDS[grid]), "Made", settings)
+    keep(figure, grid, settings.get("projection", ""))
     # The curvilinear grid without bounds has no cells right at the south pole.
     sure = (np.abs(depth(x, y)) > NEAR) & (y > -88)
     found = colours_at(figure, x[sure], y[sure])
@@ -141,6 +155,7 @@ def test_colours_lie_where_the_data_lies(
 @pytest.mark.parametrize("settings", [{}, {"projection": "plate_carree"}])
 def test_a_regional_grid_is_shown_where_it_is_and_nowhere_else(settings: dict[str, Any]) -> None:
     figure = maps.plot_map(anomaly(data.rotated(boxes)), "Made", settings)
+    keep(figure, "rotated", settings.get("projection", ""))
     # In and around the domain of EURO-CORDEX: Berlin, Cairo, the Azores, the Norwegian Sea.
     x, y = np.array([13.4, 31.2, -28.0, 3.0]), np.array([52.5, 30.0, 38.5, 68.0])
     found = colours_at(figure, x, y).tolist()
@@ -203,24 +218,24 @@ def test_coastlines_lie_where_they_are_and_nowhere_else(settings: dict[str, Any]
     ],
 )
 def test_the_projection_suits_the_place(field: Cube, name: str) -> None:
-    view = maps.choose_view(field)
+    view = views.choose_view(field)
     assert view.name == name
-    assert maps.choose_view(field, "mollweide").name == "mollweide"
+    assert views.choose_view(field, "mollweide").name == "mollweide"
 
 
 def test_the_place_is_that_of_cells_with_data() -> None:
     field = data.regular(boxes)
     y = field.coord("latitude").points[:, None]
     field.data = np.ma.masked_where(np.broadcast_to(y < 65, field.shape), field.data)
-    assert maps.choose_view(field).name == "north_polar_stereographic"
+    assert views.choose_view(field).name == "north_polar_stereographic"
     field.data[:] = np.ma.masked
     with pytest.raises(DataError, match="has no data at a known place"):
-        maps.choose_view(field)
+        views.choose_view(field)
 
 
 def test_a_projection_that_shows_no_globe() -> None:
     with pytest.raises(DataError, match="lies all around the Earth, and the projection"):
-        maps.choose_view(data.regular(boxes), "lambert_conformal")
+        views.choose_view(data.regular(boxes), "lambert_conformal")
 
 
 def test_a_map_shows_one_field() -> None:
@@ -256,7 +271,7 @@ def test_where_the_map_would_show_the_baseline_there_is_a_sentence() -> None:
 def test_levels_are_round_and_the_same_on_both_sides(
     largest: float, step: float, count: int
 ) -> None:
-    levels = maps.symmetric_levels(np.ma.array([-largest, largest / 2] * 50))
+    levels = colours.symmetric_levels(np.ma.array([-largest, largest / 2] * 50))
     np.testing.assert_allclose(levels, step * np.arange(-count, count + 1), atol=step * 1e-9)
 
 
@@ -273,15 +288,17 @@ def test_levels_are_round_and_the_same_on_both_sides(
         ("W/m2", "W/m$^{2}$"),
         ("1", ""),
         ("%", "%"),
-        ("K / (10 year)", "K / (10 year)"),
+        ("(K) / (10 year)", "K per 10 years"),
+        ("(kg m-2 s-1) / (10 year)", "kg m$^{-2}$ s$^{-1}$ per 10 years"),
+        ("1 / (10 year)", "per 10 years"),
     ],
 )
 def test_units_as_in_print(units: str, label: str) -> None:
-    assert maps.units_label(units) == label
+    assert labels.units_label(units) == label
 
 
 @pytest.mark.parametrize(
-    ("name", "colours"),
+    ("name", "expected"),
     [
         ("air_temperature_anomaly", "RdBu_r"),
         ("sea_water_temperature_anomaly", "RdBu_r"),
@@ -290,8 +307,8 @@ def test_units_as_in_print(units: str, label: str) -> None:
         ("eastward_wind_anomaly", "PuOr_r"),
     ],
 )
-def test_colours_by_quantity(name: str, colours: str) -> None:
-    assert maps.colour_map(name) == colours
+def test_colours_by_quantity(name: str, expected: str) -> None:
+    assert colours.colour_map(name) == expected
 
 
 def test_figures_are_saved_for_screens_and_print(tmp_path: Path) -> None:

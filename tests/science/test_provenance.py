@@ -38,8 +38,7 @@ def save(result: Cube, path: Path, rule: str, sources: object = (), **options: o
     params = Params(provenance={"program": "ours 1.2", "sources": list(sources)}, **options)  # type: ignore[call-overload]
     wildcards = SimpleNamespace(dataset="e1")
     job.save(
-        result,
-        SimpleNamespace(params=params, rule=rule, wildcards=wildcards, output=[str(path)]),
+        SimpleNamespace(params=params, rule=rule, wildcards=wildcards, output=[str(path)]), result
     )
 
 

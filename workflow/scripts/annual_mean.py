@@ -8,4 +8,4 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
     wanted = job.unescaped([smk.params.constraint, smk.params.units])
     cube = loading.load(smk.input.files, *wanted)
-    job.save(steps.annual_mean(cube), smk)
+    job.save(smk, steps.annual_mean(cube))

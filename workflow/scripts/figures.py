@@ -11,7 +11,7 @@ import numpy as np
 from iris.cube import Cube, CubeList
 from matplotlib.figure import Figure
 
-from maps import quantity_label, readable
+from labels import quantity_label, readable
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

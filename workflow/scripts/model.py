@@ -1,6 +1,7 @@
 """All that is made of one dataset of an archive, into one folder."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from iris.exceptions import IrisError
@@ -19,11 +20,9 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
             wanted = job.unescaped([smk.params.constraint, smk.params.units])
             cube = loading.load(smk.input.files, *wanted)
             options = job.unescaped(smk.params.products)
-            for name, result in models.results(cube, smk.params.baseline, options):
-                job.save(result, smk, folder / f"{name}.nc")
+            models.make(cube, folder, smk.params.baseline, options, partial(job.save, smk))
             for name, given in job.unescaped(smk.params.steps).items():
-                result = own_functions.run(given, cube)
-                job.save(result, smk, folder / f"{name}.nc")
+                job.save(smk, own_functions.run(given, cube), folder / f"{name}.nc")
     except (DataError, IrisError, LookupError, TypeError, ValueError) as error:
         if models.is_of_system(error):
             raise

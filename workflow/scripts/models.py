@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +18,38 @@ import steps
 REASON = "left_out.txt"
 
 
-def results(
-    cube: Cube, baseline: Sequence[int], options: Mapping[str, Mapping[str, Any] | None]
-) -> Iterator[tuple[str, Cube]]:
+def make(
+    cube: Cube,
+    folder: Path,
+    baseline: Sequence[int],
+    options: Mapping[str, Mapping[str, Any] | None],
+    save: Callable[[Cube, Path], None],
+) -> None:
     """Make all results of a dataset, one after the other.
 
     Parameters
     ----------
     cube : Cube
         Of shape (time, …).
+    folder : Path
+        Where results are saved to, each by its name.
     baseline : sequence of int
         First and last year.
     options : mapping
         Products, see `products.MAKE`, and their options.
-
-    Yields
-    ------
-    str, Cube
-        The name of a result, and the result.
+    save : callable
+        Saves a cube to a path.
     """
-    # All results are made of it, and it is read once.
-    annual = steps.annual_mean(cube)
-    annual.data  # noqa: B018
-    yield "annual_mean", annual
+    path = folder / "annual_mean.nc"
+    save(steps.annual_mean(cube), path)
+    # What follows is made of the file, so that the data is read once and never all in memory.
+    annual = steps.load_result(str(path))
     normal = steps.climatology(annual, baseline)
-    yield "climatology", normal
-    yield "anomaly", steps.anomaly(annual, normal)
-    yield "series", area_statistics.area_mean(annual)
+    save(normal, folder / "climatology.nc")
+    save(steps.anomaly(annual, normal), folder / "anomaly.nc")
+    save(area_statistics.area_mean(annual), folder / "series.nc")
     for name, given in options.items():
-        yield name, products.MAKE[name](cube, baseline, **(given or {}))
+        save(products.MAKE[name](cube, baseline, **(given or {})), folder / f"{name}.nc")
 
 
 def is_of_system(error: BaseException | None) -> bool:

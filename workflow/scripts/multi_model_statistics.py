@@ -29,5 +29,5 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     by_year = multi_model.series(series, span=settings.get("span", "overlap"))
     for cubes, path in ((result, smk.output.map), (by_year, smk.output.series)):
         multi_model.describe(cubes, fields, sources)
-        job.save(cubes, smk, Path(path))
+        job.save(smk, cubes, Path(path))
     Path(smk.output.left_out).write_text(json.dumps(fields.left_out, indent=1))

@@ -9,4 +9,4 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     wanted = job.unescaped([smk.params.constraint, smk.params.units])
     cube = loading.load(smk.input.files, *wanted)
     options = job.unescaped(smk.params.options)
-    job.save(products.MAKE[smk.params.product](cube, smk.params.baseline, **options), smk)
+    job.save(smk, products.MAKE[smk.params.product](cube, smk.params.baseline, **options))

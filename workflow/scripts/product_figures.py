@@ -16,6 +16,7 @@ import area_statistics
 import cells
 import figures
 import hybrid
+import labels
 import maps
 
 #: More maps than this are too small to be read.
@@ -47,7 +48,7 @@ def draw(product: str, cubes: Sequence[Cube], title: str, settings: Mapping[str,
     Figure
         A sentence where there would be too many maps, or there is no horizontal field.
     """
-    title = f"{title}: {maps.readable(product).lower()}"
+    title = f"{title}: {labels.readable(product).lower()}"
     if product == "ensemble":
         spread, mean = sorted(cubes, key=lambda cube: not cube.name().endswith("_spread"))
         names = (f"{title}, mean", "Standard deviation of the members")
@@ -76,7 +77,9 @@ def draw(product: str, cubes: Sequence[Cube], title: str, settings: Mapping[str,
 
 def _without_time(cube: Cube) -> Cube:
     """Average over time, where there is more than one."""
-    if not cube.coord_dims("time") or cube.coords("month_number") or cube.coords("season"):
+    if not cube.coords("time") or not cube.coord_dims("time"):
+        return cube
+    if cube.coords("month_number") or cube.coords("season"):
         return cube
     return hybrid.drop_varying(cube, "time").collapsed("time", iris.analysis.MEAN)
 
@@ -98,6 +101,5 @@ def _label(cube: Cube, dim: int, place: int) -> str:
     if coords[0].name().startswith("percentile"):
         return f"{point:g} %"
     text = f"{point:g}" if np.issubdtype(coords[0].dtype, np.number) else str(point)
-    return (
-        f"{maps.readable(coords[0].name())} {text} {maps.units_label(str(coords[0].units))}".strip()
-    )
+    units = labels.units_label(str(coords[0].units))
+    return f"{labels.readable(coords[0].name())} {text} {units}".strip()

@@ -6,4 +6,4 @@ import steps
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     smk = snakemake  # type: ignore[name-defined]  # noqa: F821
-    job.save(area_statistics.area_mean(steps.load_result(smk.input[0])), smk)
+    job.save(smk, area_statistics.area_mean(steps.load_result(smk.input[0])))
