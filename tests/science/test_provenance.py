@@ -36,7 +36,7 @@ class Params(SimpleNamespace):
 def save(result: Cube, path: Path, rule: str, sources: object = (), **options: object) -> None:
     """Save in the way of the scripts."""
     params = Params(provenance={"program": "ours 1.2", "sources": list(sources)}, **options)  # type: ignore[call-overload]
-    wildcards = SimpleNamespace(dataset="e1")
+    wildcards = ["e1"]
     job.save(
         SimpleNamespace(params=params, rule=rule, wildcards=wildcards, output=[str(path)]), result
     )

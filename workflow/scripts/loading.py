@@ -19,6 +19,7 @@ import coordinates
 import derived
 import equalise
 import hybrid
+import steps
 import units as unit_conversion
 from bad_data import DataError
 
@@ -49,7 +50,7 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
     Returns
     -------
     Cube
-        With a time dimension; lazy.
+        With a time dimension; lazy, unless it is small.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def load(files: Iterable[str], spec: str | Mapping[str, Any], units: str | None 
     cube = _load_derived(files, spec) if "expression" in spec else _load_one(files, spec)
     if units is not None:
         unit_conversion.convert_units(cube, units, _named(files))
-    return cube
+    return steps.read_if_small(cube)
 
 
 def _load_derived(files: Sequence[str], spec: Mapping[str, Any]) -> Cube:

@@ -126,6 +126,8 @@ def on_grid(cube: Cube, grid: Mapping[str, Any]) -> Cube:
     for coord in cube.coords(axis="x", dim_coords=True) + cube.coords(axis="y", dim_coords=True):
         # Models have Earths of slightly different radius, and none states how it was used.
         coord.coord_system = None
+    # However small a model is, those of many on a fine grid are not.
+    cube.data = cube.lazy_data()
     return grids.regrid(cube, **grid)
 
 

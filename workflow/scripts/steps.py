@@ -1,7 +1,7 @@
 """The science of the workflow: functions over Iris cubes.
 
-They know neither S3 nor Snakemake, and stay lazy: data is read when a result
-is saved.
+They know neither S3 nor Snakemake, and stay lazy: data that is not small is read when a
+result is saved.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ iris.FUTURE.save_split_attrs = True
 
 # The memory of a job is a few pieces for each of its threads, and no more for more data.
 dask.config.set({"array.chunk-size": "8MiB"})
+
+#: Bytes of data of which the planning of lazy steps takes longer than the steps.
+SMALL = 2**24
 
 #: Values of a chunk in a file.
 STORED_VALUES = 2**18
@@ -210,6 +213,13 @@ def stored_chunk(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(sizes))
 
 
+def read_if_small(cube: Cube) -> Cube:
+    """Read the data of a cube, if it is `SMALL`; other data stays lazy."""
+    if cube.has_lazy_data() and cube.lazy_data().nbytes <= SMALL:
+        cube.data  # noqa: B018
+    return cube
+
+
 def load_results(path: str) -> CubeList:
     """Load all that `save` wrote.
 
@@ -238,4 +248,4 @@ def load_result(path: str) -> Cube:
         results = CubeList(cube for cube in results if cube.coords("year"))
     if len(results) != 1:
         raise DataError(f"{path} has {len(results)} results instead of one.")
-    return results[0]
+    return read_if_small(results[0])
