@@ -29,6 +29,9 @@ log = logging.getLogger("s3fuse")
 
 T = TypeVar("T")
 
+#: A bucket is older than anything, so it never makes a job run.
+BUCKET_MTIME = 0.0
+
 
 @dataclass(frozen=True)
 class JobOutputs:
@@ -154,6 +157,23 @@ class Run:
                 f"{url} is the folder of a checkpoint, and is not on this disk while Snakemake "
                 'plans: list it by glob_wildcards(storage.TAG("s3://…/{name}")), never by its path.'
             )
+
+    def mtime(self, url: S3Url, path: Path) -> float:
+        """Return when an object was published; of a folder, when the latest object in it was.
+
+        Raises
+        ------
+        ObjectNotFound
+            If there is no such object or folder.
+        """
+        if not url.key:
+            return BUCKET_MTIME
+        if info := self.versions.current(url, path):
+            return info.mtime
+        folder = self.versions.folder(url, path)
+        if folder is None:
+            raise not_found(url)
+        return folder.mtime
 
     def size(self, url: S3Url, path: Path) -> int:
         """Return the bytes of an object, or of an output that is not published yet."""

@@ -17,15 +17,11 @@ from snakemake_interface_storage_plugins.storage_object import (
 )
 
 from s3fuse.s3.objects import ObjectInfo
-from s3fuse.s3.translate import not_found
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.errors import as_workflow_errors
 from snakemake_storage_plugin_s3fuse.run import Run
 
 T = TypeVar("T")
-
-#: A bucket is older than anything, so it never makes a job run.
-BUCKET_MTIME = 0.0
 
 
 class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, StorageObjectTouch):
@@ -100,14 +96,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     def mtime(self) -> float:
         """Return when it was last published; of a folder, when the latest object in it was."""
-        if not self.url.key:
-            return BUCKET_MTIME
-        if info := self.version:
-            return info.mtime
-        folder = self.run.versions.folder(self.url, self.local_path())
-        if folder is None:
-            raise not_found(self.url)
-        return folder.mtime
+        return self.run.mtime(self.url, self.local_path())
 
     def size(self) -> int:
         """Return bytes; 0 for folders and buckets, as Snakemake has it.
@@ -160,15 +149,15 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     async def managed_exists(self) -> bool:
         """Answer `exists`."""
-        return await self._answer(Operation.EXISTS, self.exists)
+        return await self._answer(Operation.EXISTS, self.exists, lambda info: True)
 
     async def managed_mtime(self) -> float:
         """Answer `mtime`."""
-        return await self._answer(Operation.MTIME, self.mtime)
+        return await self._answer(Operation.MTIME, self.mtime, lambda info: info.mtime)
 
     async def managed_size(self) -> int:
         """Answer `size`."""
-        return await self._answer(Operation.SIZE, self.size)
+        return await self._answer(Operation.SIZE, self.size, lambda info: info.size)
 
     async def managed_checksum(self) -> str | None:
         """Answer `checksum`."""
@@ -197,15 +186,24 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """Remove or supersede."""
         await self._managed(Operation.REMOVE, self.remove)
 
-    async def _answer(self, operation: Operation, ask: Callable[[], T]) -> T:
-        """Answer at once from what is known; ask S3 in a thread."""
-        if self.run.workflow.is_planning:
+    async def _answer(
+        self,
+        operation: Operation,
+        ask: Callable[[], T],
+        tell: Callable[[ObjectInfo], T] | None = None,
+    ) -> T:
+        """Tell at once what is known; ask S3 in a thread."""
+        run, path = self.run, self.local_path()
+        if run.workflow.is_planning:
             return await self._managed(operation, ask, at_once=True)
-        if not self.run.workflow.is_parsing:
-            self.run.notice_jobs()
-        # Snakemake asks for the sizes of all that is ready before it starts each job.
-        at_once = self.run.versions.answers_at_once(self.url, self.local_path())
-        return await self._managed(operation, ask, at_once=at_once)
+        if not run.workflow.is_parsing:
+            run.notice_jobs()
+        # Snakemake asks for the sizes of all that is ready several times a second.
+        info = run.versions.at_once(self.url, path)
+        if info and tell and not run.workflow.is_output(path):
+            return tell(info)
+        is_known = info or (not self.url.key and run.session.store.has_answered(self.url.bucket))
+        return await self._managed(operation, ask, at_once=bool(is_known))
 
     async def _managed(
         self, operation: Operation, work: Callable[[], T], *, at_once: bool = False

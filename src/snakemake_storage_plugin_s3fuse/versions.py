@@ -123,17 +123,17 @@ class Versions:
             case Source.STORE:
                 return self._answered(url, self._store.head(url))
 
-    def answers_at_once(self, url: S3Url, path: Path) -> bool:
-        """Tell whether `current` knows an object without a request."""
+    def at_once(self, url: S3Url, path: Path) -> ObjectInfo | None:
+        """Return what `current` knows of an object without a request; None if it would ask."""
         if url.is_folder or self.is_superseded(url):
-            return False
+            return None
         match self._source(url, path):
             case Source.RUN:
-                return self._current[url] is not None
+                return self._current[url]
             case Source.LISTING | Source.FIRST_LOOK:
-                return self._listings.remembered(url) is not None
+                return self._listings.remembered(url)
             case _:
-                return False
+                return None
 
     def folder(self, url: S3Url, path: Path) -> Folder | None:
         """Return the objects of a folder; None if it is not there.

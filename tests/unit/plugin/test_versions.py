@@ -99,7 +99,7 @@ def test_once_jobs_run_the_store_is_asked_only_where_others_write(
 ) -> None:
     versions.current(URL, PATH)
     stage.is_planning, stage.writes, stage.runs_here = False, writes, runs_here
-    assert versions.answers_at_once(URL, PATH) == (heads == 0)
+    assert (versions.at_once(URL, PATH) == OLD) == (heads == 0)
     assert [versions.current(URL, PATH) for _ in range(2)] == [OLD, OLD]
     assert (store.lists, store.heads) == (lists, heads)
 
@@ -108,7 +108,7 @@ def test_what_nobody_writes_is_looked_up_once(
     versions: Versions, store: CountingStore, stage: Stage
 ) -> None:
     stage.is_planning = False
-    assert not versions.answers_at_once(URL, PATH)
+    assert versions.at_once(URL, PATH) is None
     assert [versions.current(URL, PATH) for _ in range(3)] == [OLD] * 3
     assert (store.lists, store.heads) == (0, 1)
 
@@ -119,10 +119,10 @@ def test_a_published_version_is_the_current_one(
     stage.is_planning = False
     versions.published(URL, [NEW])
     assert versions.current(URL, PATH) == NEW
-    assert versions.answers_at_once(URL, PATH)
+    assert versions.at_once(URL, PATH) == NEW
     versions.removed(URL)
     assert versions.current(URL, PATH) is None
-    assert not versions.answers_at_once(URL, PATH)
+    assert versions.at_once(URL, PATH) is None
     assert store.heads == 0
 
 
