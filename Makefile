@@ -7,7 +7,7 @@ QUICK := W1 W2 W3 W4 W5 W6 W7
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tests/integration/sequences.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk tools/reliability/outputs.smk
 
-.PHONY: install demo test test-unit test-slow test-slurm test-ceph lint format docs site links faults bench bench-quick scaling system clean
+.PHONY: install demo test test-unit test-slow test-slurm test-ceph lint format docs gallery site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 	@PYTHONPATH=tools $(BIN)/python -c "from register_profile import registered_profile as r; print('snakemake --profile', r())"
@@ -46,6 +46,9 @@ format: $(VENV)/test.done ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt $(SNAKEFILES)
+
+gallery: $(VENV)/test.done system ## draw the pictures of the gallery, from its configurations
+	@PYTHONPATH=tools $(BIN)/python tools/gallery.py
 
 site: $(VENV)/test.done system ## the documentation, into build/site; a broken link ends it
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky -b html docs build/site

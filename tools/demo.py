@@ -37,7 +37,7 @@ COPY_BELOW = "--storage-s3fuse-copy-below=1MiB"
 
 
 def iris_samples() -> dict[str, Path]:
-    """Two emission scenarios, three years of the globe, ten years of months, an ensemble."""
+    """Two scenarios, three years of the globe, ten years of months, an ensemble, an ocean."""
     names = [
         "A1B_north_america.nc",
         "E1_north_america.nc",
@@ -46,6 +46,7 @@ def iris_samples() -> dict[str, Path]:
         "E1.2098.pp",
         *sorted(f"UM/{path.name}" for path in (SAMPLES / "UM").glob("*.pp")),
         *sorted(f"GloSea4/{path.name}" for path in (SAMPLES / "GloSea4").glob("*.pp")),
+        *sorted(f"NEMO/{path.name}" for path in (SAMPLES / "NEMO").glob("*.nc")),
     ]
     return {name: SAMPLES / name for name in names}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import cftime
 import iris
+import iris_sample_data
 import netCDF4
 import numpy as np
 import pytest
@@ -407,3 +408,18 @@ def test_files_of_one_level_each(tmp_path: Path) -> None:
     spec = {"name": "air_temperature", "coordinates": {"pressure": "500 hPa"}}
     cube = loading.load(files, spec)
     np.testing.assert_array_equal(cube.data, values[[1, 3]].reshape(4, 3, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Missing CF-netCDF measure variable")
+def test_an_ocean_whose_records_are_counted_anew_in_each_file() -> None:
+    # Three months of NEMO: the dimension is a counter from zero, and time lies along it.
+    folder = Path(iris_sample_data.path) / "NEMO"
+    files = sorted(map(str, folder.glob("*.nc")))
+    assert len(files) == 3
+    cube = loading.load(files, "sea_surface_temperature")
+    assert dates(cube) == ["2015-01", "2015-02", "2015-03"]
+    assert not cube.coords("time_counter")
+    assert cube.coord("time") in cube.dim_coords
+    for number, path in enumerate(files):
+        with netCDF4.Dataset(path) as file:
+            np.testing.assert_array_equal(cube.data[number], file["tos"][0])

@@ -31,7 +31,7 @@ def test_a_monthly_climatology_is_weighted_by_the_days(two_years: Cube) -> None:
         np.testing.assert_allclose(normal.data[month], expected, rtol=1e-12)
     assert list(normal.coord("month_number").points) == list(range(1, 13))
     assert normal.units == two_years.units
-    assert normal.cell_methods[-1].comments == ("months of 2003-2004",)
+    assert normal.attributes["baseline"] == "months of 2003-2004"
 
 
 def test_a_seasonal_climatology(two_years: Cube) -> None:

@@ -5,6 +5,7 @@ Each function changes cubes in place.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import iris.util
@@ -67,7 +68,12 @@ def equalise_attributes(cubes: Sequence[Cube]) -> None:
 
 
 def equalise_times(cubes: Sequence[Cube]) -> None:
-    """Give all coordinates of time one reference, and one calendar where they agree."""
+    """Give all coordinates of time one reference, and one calendar where they agree.
+
+    Time takes the place of a mere counter of records, which begins anew in each file.
+    """
+    for cube in cubes:
+        _number_by_time(cube)
     times = [
         coord for cube in cubes for coord in _coordinates(cube) if coord.units.is_time_reference()
     ]
@@ -136,6 +142,18 @@ def equalise_names_and_types(cubes: Sequence[Cube]) -> None:
 def _coordinates(cube: Cube) -> list[Coord]:
     """List the coordinates without those that are derived."""
     return [*cube.dim_coords, *cube.aux_coords]
+
+
+def _number_by_time(cube: Cube) -> None:
+    for time in cube.coords("time", dim_coords=False):
+        dims = cube.coord_dims(time)
+        counters = cube.coords(dimensions=dims, dim_coords=True) if len(dims) == 1 else []
+        if len(dims) == 1 and not any(counter.standard_name for counter in counters):
+            for counter in counters:
+                cube.remove_coord(counter)
+            # Stays as it is where times are in no order.
+            with contextlib.suppress(ValueError):
+                iris.util.promote_aux_coord_to_dim_coord(cube, time)
 
 
 def _is_recent(time: Coord) -> bool:

@@ -86,9 +86,11 @@ def save(snakemake: Any, result: Cube | CubeList, path: Path | None = None) -> N
     params = snakemake.params
     names = ("constraint", "units", "baseline", "options", "settings")
     options = {name: unescaped(params.get(name)) for name in names}
+    what = path.stem if path is not None else snakemake.rule
     provenance.add(
         [result] if isinstance(result, Cube) else result,
         params.provenance["program"],
+        f"{what.replace('_', ' ').capitalize()} of {', '.join(snakemake.wildcards)}",
         provenance.step(snakemake.rule, ", ".join(snakemake.wildcards), options),
         unescaped(params.provenance["sources"]),
     )

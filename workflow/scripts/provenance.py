@@ -14,9 +14,13 @@ SOURCES = "source_objects"
 
 
 def add(
-    cubes: Iterable[Cube], program: str, step: str, sources: Iterable[Mapping[str, Any]] = ()
+    cubes: Iterable[Cube],
+    program: str,
+    title: str,
+    step: str,
+    sources: Iterable[Mapping[str, Any]] = (),
 ) -> None:
-    """Add a line to the history of cubes, and the objects that they are made of.
+    """Give cubes a title, a line of history, and the objects that they are made of.
 
     The history is as the conventions of netCDF and CF ask for it: each line begins with
     date and time, and follows those of the programs before.
@@ -27,8 +31,10 @@ def add(
         They are changed.
     program : str
         Name and version of the program.
+    title : str
+        What the file has.
     step : str
-        What it has done, in one line.
+        What the program has done, in one line.
     sources : iterable of mapping
         For each object ``name``, ``etag``, ``bytes`` and ``written``.  Without any, the
         sources that the cubes have from an earlier step stay.
@@ -38,6 +44,8 @@ def add(
     listed = "\n".join(map(_version, sources))
     for cube in cubes:
         earlier = str(cube.attributes.pop("history", "")).rstrip("\n")
+        cube.attributes.pop("title", None)
+        cube.attributes.globals["title"] = title
         cube.attributes.globals["history"] = f"{earlier}\n{line}" if earlier else line
         if listed:
             cube.attributes.pop(SOURCES, None)

@@ -55,8 +55,8 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
     cube = hybrid.drop_varying(cube, "time")
     result = cube.aggregated_by(PARTS[part], iris.analysis.MEAN, **keywords)
     result.remove_coord("year")
-    comment = f"{part}s of {first}-{last}"
-    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time", comments=comment))
+    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time"))
+    result.attributes["baseline"] = f"{part}s of {first}-{last}"
     return result
 
 
@@ -92,7 +92,7 @@ def anomaly(cube: Cube, normal: Cube, part: str) -> Cube:
     index = steps.along(cube, dimension, np.array([places[name] for name in parts.tolist()]))
     data = cube.core_data() - _usual(normal, part, index, cube.lazy_data())
     result = steps.difference(cube.copy(data=data), f"{cube.name()}_anomaly")
-    result.attributes["baseline"] = normal.cell_methods[-1].comments[0]
+    result.attributes["baseline"] = normal.attributes["baseline"]
     return result
 
 

@@ -10,7 +10,7 @@ import iris.analysis
 import iris.exceptions
 import iris.util
 import numpy as np
-from iris.coords import AuxCoord, CellMethod
+from iris.coords import AuxCoord
 from iris.cube import Cube, CubeList
 
 import equalise
@@ -94,7 +94,7 @@ def trend(annual: Cube) -> Cube:
     -------
     Cube
         Without the dimension of years; its units are those of a difference of
-        `annual` for ten years.
+        `annual` for ten years, and its attribute ``years`` names the first and the last.
 
     Raises
     ------
@@ -110,8 +110,8 @@ def trend(annual: Cube) -> Cube:
     level = hybrid.drop_varying(annual, "year").collapsed("year", iris.analysis.MEAN)
     result = steps.difference(level.copy(data=10 * slope), f"{annual.name()}_trend")
     result.units = f"({result.units}) / (10 year)" if str(result.units) != "1" else "1 / (10 year)"
-    comment = f"{years[0]:.0f}-{years[-1]:.0f}"
-    result.cell_methods = (*annual.cell_methods, CellMethod("trend", "time", comments=comment))
+    result.cell_methods = annual.cell_methods
+    result.attributes["years"] = f"{years[0]:.0f}-{years[-1]:.0f}"
     return result
 
 

@@ -56,7 +56,7 @@ def annual_mean(cube: Cube) -> Cube:
     -------
     Cube
         Of shape (year, …), with a coordinate ``year``; units are kept, and a
-        cell method ``time: mean`` with the comment "annual" is added.
+        cell method ``time: mean`` is added.
     """
     time = cube.coord("time")
     if cube.coords("year"):
@@ -80,7 +80,7 @@ def annual_mean(cube: Cube) -> Cube:
         if any(np.ptp(lengths[years == year]) > 0 for year in np.unique(years)):
             keywords["weights"] = np.broadcast_to(along(cube, dimension, lengths), cube.shape)
         result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
-    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time", comments="annual"))
+    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time"))
     if result.coords("time", dim_coords=False):
         iris.util.promote_aux_coord_to_dim_coord(result, "time")
     return result
@@ -133,8 +133,8 @@ def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
     Returns
     -------
     Cube
-        Without the time dimension; units are kept, and a cell method
-        ``time: mean`` is added that names the years in its comment.
+        Without the time dimension; units are kept, and a cell method ``time: mean`` is
+        added.  The attribute ``baseline`` names the years.
 
     Raises
     ------
@@ -144,8 +144,8 @@ def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
     first, last = baseline
     years = hybrid.drop_varying(years_between(annual, first, last), "year")
     result = years.collapsed("year", iris.analysis.MEAN)
-    comment = f"baseline {first}-{last}"
-    result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time", comments=comment))
+    result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time"))
+    result.attributes["baseline"] = f"{first}-{last}"
     return result
 
 
@@ -170,7 +170,7 @@ def anomaly(annual: Cube, normal: Cube) -> Cube:
     (dimension,) = annual.coord_dims("year")
     data = annual.core_data() - np.expand_dims(normal.core_data(), dimension)
     result = difference(annual.copy(data=data), f"{annual.name()}_anomaly")
-    result.attributes["baseline"] = normal.cell_methods[-1].comments[0].removeprefix("baseline ")
+    result.attributes["baseline"] = normal.attributes["baseline"]
     return result
 
 
@@ -194,10 +194,24 @@ def renamed(cube: Cube, name: str) -> Cube:
 
 def save(cube: Cube | CubeList, path: str) -> None:
     """Save a cube, or several, as netCDF-4, compressed."""
-    shapes = {each.shape for each in ([cube] if isinstance(cube, Cube) else cube)}
+    cubes = [cube] if isinstance(cube, Cube) else cube
+    for each in cubes:
+        _as_cf_has_it(each)
+    shapes = {each.shape for each in cubes}
     # Those of several shapes are small.
     chunks = stored_chunk(*shapes) if len(shapes) == 1 else None
     iris.save(cube, path, zlib=True, chunksizes=chunks or None)
+
+
+def _as_cf_has_it(cube: Cube) -> None:
+    """Make of a cube what CF 1.7 has: no integers of 64 bits, and no attributes of libraries."""
+    for coord in cube.coords():
+        if coord.dtype == np.int64:
+            coord.points = coord.points.astype(np.int32)
+            coord.bounds = coord.bounds.astype(np.int32) if coord.has_bounds() else None
+    # Such as those that THREDDS adds; netCDF reserves these names.
+    for name in [name for name in cube.attributes if name.startswith("_")]:
+        del cube.attributes[name]
 
 
 def stored_chunk(shape: Sequence[int]) -> tuple[int, ...]:
