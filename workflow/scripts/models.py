@@ -40,6 +40,7 @@ def make(
     save : callable
         Saves a cube to a path.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "annual_mean.nc"
     save(steps.annual_mean(cube), path)
     # What follows is made of the file, so that the data is read once and never all in memory.
