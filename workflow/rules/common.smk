@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -119,7 +120,7 @@ def source_of(function):
 def result(path, retrieve=True):
     """A file below the place for results, or a folder that ends with a slash."""
     file = located(f"{config['results'].rstrip('/')}/{path}", retrieve)
-    is_local_folder = path.endswith("/") and "://" not in config["results"]
+    is_local_folder = "://" not in config["results"] and path.endswith(os.sep)
     return directory(file) if is_local_folder else file
 
 
@@ -267,6 +268,16 @@ def described_file(file):
     return {"name": name, "etag": etag, "written": written, "bytes": size}
 
 
+def archive_of(wildcards):
+    """The name of the archive of a multi-model entry."""
+    return MULTI_MODELS[wildcards.multi_model]["archive"]
+
+
+def models_of(wildcards):
+    """The datasets of the archive of a multi-model entry."""
+    return CONFIGURATION.archives[archive_of(wildcards)]
+
+
 def mount_bucket(bucket):
     """Mount a bucket, and make the link that stands for it."""
     BUCKET.flags["storage_object"].provider.object(f"s3://{bucket}").retrieve_object()
@@ -275,3 +286,11 @@ def mount_bucket(bucket):
 def unmount_buckets():
     """Unmount all that this run has mounted; wait for those who still read."""
     unmount(storage.s3)
+
+
+def tell_of_left_out():
+    """Print last which models are left out."""
+    for name in MULTI_MODELS:
+        path = Path(f"logs/complete/{name}.log")
+        if path.exists() and (text := path.read_text()) != "done\n":
+            print(text, end="", file=sys.stderr)

@@ -34,16 +34,6 @@ rule model:
         "../scripts/model.py"
 
 
-def archive_of(wildcards):
-    """The name of the archive of a multi-model entry."""
-    return MULTI_MODELS[wildcards.multi_model]["archive"]
-
-
-def models_of(wildcards):
-    """The datasets of the archive of a multi-model entry."""
-    return CONFIGURATION.archives[archive_of(wildcards)]
-
-
 rule multi_model:
     input:
         lambda wildcards: [result(f"models/{name}/") for name in models_of(wildcards)],
@@ -121,11 +111,3 @@ rule complete:
         ),
     script:
         "../scripts/complete.py"
-
-
-def tell_of_left_out():
-    """Print last which models are left out."""
-    for name in MULTI_MODELS:
-        path = Path(f"logs/complete/{name}.log")
-        if path.exists() and (text := path.read_text()) != "done\n":
-            print(text, end="", file=sys.stderr)
