@@ -178,7 +178,7 @@ def test_busy_beyond_the_deadline_is_detached_when_read_only(
         made.unmount_own()
     finally:
         let_go(holder)
-    mount.daemon.handle.wait(10) if mount.daemon and mount.daemon.handle else None
+    wait_for_end(mount)
     sweep(made.root)
     made.unmount()
     assert_clean(made)
