@@ -282,5 +282,5 @@ def in_memory(clock: Callable[[], float]) -> Iterator[Connection]:
     """
     memory = MemoryStore(clock)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("s3fuse.s3.store.open_filesystem", lambda connection: memory)
+        patch.setattr("s3fuse.s3.client.open_filesystem", lambda *_, **__: memory)
         yield Connection("http://memory.invalid", "us-east-1", "any", "thing")

@@ -6,8 +6,7 @@ import contextlib
 import io
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -16,15 +15,14 @@ from s3fuse.errors import (
     CredentialsError,
     EndpointError,
     ListingError,
-    ObjectChanged,
     ObjectNotFound,
     S3FuseError,
 )
-from s3fuse.s3.client import open_filesystem
+from s3fuse.s3.client import Client
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import Listing, ObjectInfo, is_internal
-from s3fuse.s3.retries import patiently, retrying_request
-from s3fuse.s3.translate import EXPIRED, code_of, explained
+from s3fuse.s3.retries import patiently
+from s3fuse.s3.translate import code_of, explained
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
@@ -52,8 +50,6 @@ REQUIRED_FIELDS = MappingProxyType(
 WITHOUT_REASON = ("400", "403")
 #: Keys among which one of an object is looked for.
 FEW = 10
-#: Bytes of a body that are handed on at a time.
-CHUNK = 256 * 1024
 #: Pages of a listing without an entry that may follow each other.  S3 goes through about
 #: 1,000 keys for a page, and leaves out those that are not asked for.
 MOST_EMPTY_PAGES = 1000
@@ -70,15 +66,15 @@ class Store:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._client = Client(connection)
         self._lock = threading.Lock()
-        self._reopening = threading.Lock()
         self._checked: set[str] = set()
         self._unreachable: EndpointError | None = None
 
-    @cached_property
+    @property
     def filesystem(self) -> S3FileSystem:
         """The s3fs filesystem beneath, opened when it is first needed."""
-        return open_filesystem(self.connection)
+        return self._client.filesystem
 
     def check(self, bucket: str) -> None:
         """Ask a bucket for an answer, once; quickly, so that mistakes show early.
@@ -261,33 +257,13 @@ class Store:
         write : callable
             Is given each chunk as it comes, and its position in the object.
         """
-        span = {"IfMatch": f'"{info.etag}"'}
-        if size < info.size:
-            span["Range"] = f"bytes={start}-{start + size - 1}"
-
-        async def copy(client: Any) -> None:
-            answer = await self._request(client.get_object, Bucket=url.bucket, Key=url.key, **span)
-            # Some servers ignore the condition.
-            if answer.get("ETag", "").strip('"') != info.etag:
-                raise ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
-            position = start
-            with contextlib.closing(answer["Body"]) as body:
-                async for chunk in body.iter_chunks(CHUNK):
-                    write(chunk, position)
-                    position += len(chunk)
-            if position != start + size:
-                raise ConnectionError(f"{position - start} bytes came instead of {size}")
-
-        self._renewing(copy)
+        self._wait(self._client.read, None, url, info, start, size, write)
 
     def _send(
         self, method: str, url: S3Url, action: str, timeout: float | None, **kwargs: Any
     ) -> dict[str, Any]:
-        async def send(client: Any) -> dict[str, Any]:
-            return await self._request(getattr(client, method), Bucket=url.bucket, **kwargs)
-
         try:
-            answer = self._renewing(send, timeout)
+            answer = self._wait(self._client.request, timeout, method, Bucket=url.bucket, **kwargs)
         except Exception as error:
             if method == "head_object" and code_of(error) in WITHOUT_REASON:
                 self._refuse_credentials(url)
@@ -315,29 +291,18 @@ class Store:
             # The request before had another reason, which is said of that.
             return
 
-    async def _request(
-        self, method: Callable[..., Awaitable[dict[str, Any]]], **kwargs: Any
-    ) -> dict[str, Any]:
-        """Send one request, again where the store may answer a moment later."""
-        async for attempt in retrying_request(self.connection.retries):
-            with attempt:
-                answer = await method(**kwargs)
-        return answer
+    def _wait(
+        self,
+        ask: Callable[..., Coroutine[Any, Any, T]],
+        timeout: float | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> T:
+        """Run a coroutine of the client in fsspec's event loop."""
+        from fsspec.asyn import sync
 
-    def _renewing(self, ask: Callable[[Any], Awaitable[T]], timeout: float | None = None) -> T:
-        """Ask, and once more with what the AWS provider chain gives now if a token has expired."""
-        files = self.filesystem
-        try:
-            return _wait_for(files, ask, timeout)
-        except Exception as error:
-            # A HEAD request is answered without a code.
-            may_be_expired = code_of(error) in (*EXPIRED, "400")
-            if not may_be_expired or self.connection.is_fixed:
-                raise
-        with self._reopening:
-            if self.filesystem is files:
-                del self.filesystem
-        return _wait_for(self.filesystem, ask, timeout)
+        answer: T = sync(self.filesystem.loop, ask, *args, timeout=timeout, **kwargs)
+        return answer
 
 
 def _endless(token: str, used: set[str], empty: int) -> str:
@@ -359,14 +324,3 @@ def _endless(token: str, used: set[str], empty: int) -> str:
     if empty >= MOST_EMPTY_PAGES:
         return f"{empty} pages in a row were empty"
     return ""
-
-
-def _wait_for(files: S3FileSystem, ask: Callable[[Any], Awaitable[T]], timeout: float | None) -> T:
-    """Run a coroutine with the S3 client, in fsspec's event loop."""
-    from fsspec.asyn import sync
-
-    async def run() -> T:
-        return await ask(await files.set_session())
-
-    answer: T = sync(files.loop, run, timeout=timeout)
-    return answer

@@ -37,7 +37,7 @@ class Answering(Store):
         super().__init__(Connection("https://store.example"))
         self.answer = answer
 
-    def _renewing(self, *_: Any) -> Any:
+    def _wait(self, *_: Any, **__: Any) -> Any:
         return self.answer
 
 
