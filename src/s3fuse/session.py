@@ -187,7 +187,6 @@ class Session:
             try:
                 self.unmount()
             finally:
-                self.mounts.close()
                 self.traffic.adds_moved(self.mounts.moved)
                 self.traffic.save()
                 self._run_directory.remove(self._kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,6 +111,11 @@ class Connection:
         if not {"endpoint_url", "region"} <= found.keys():
             found = _from_aws(found.get("profile")) | found
         return cls(**found)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What another process makes the same connection of; it holds secrets."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
     @property
     def place(self) -> str:

@@ -69,7 +69,8 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             )
         case "NoSuchKey" | "NoSuchUpload" | "404" | "NotFound":
             return not_found(url)
-        case "412" | "PreconditionFailed":
+        # The object that was planned with is long enough.
+        case "412" | "PreconditionFailed" | "416" | "InvalidRange":
             return ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
         case "InvalidAccessKeyId":
             return CredentialsError(
