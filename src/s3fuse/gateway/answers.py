@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from xml.sax.saxutils import escape
 
 from s3fuse.s3.objects import ObjectInfo
@@ -17,7 +18,7 @@ from s3fuse.s3.objects import ObjectInfo
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 #: What XML 1.0 cannot say (https://www.w3.org/TR/xml/#charsets).
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ENTITIES = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+_ENTITIES = MappingProxyType({"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
 
 
 @dataclass(frozen=True)
@@ -86,4 +87,4 @@ def _contents(info: ObjectInfo) -> str:
 
 
 def _element(name: str, text: str) -> str:
-    return f"<{name}>{escape(_NO_XML.sub('', text), _ENTITIES)}</{name}>"
+    return f"<{name}>{escape(_NO_XML.sub('', text), dict(_ENTITIES))}</{name}>"

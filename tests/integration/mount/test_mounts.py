@@ -274,7 +274,7 @@ def test_a_daemon_that_always_dies_is_not_started_for_ever(
     make_link(mount.point, made.links / "x")
     for _ in range(2):
         kill(made.all()[0])
-        made.renew()
+        made.revive()
     (dead,) = made.all()
     assert not dead.is_healthy
     made.unmount_own()

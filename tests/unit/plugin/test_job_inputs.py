@@ -91,7 +91,7 @@ def test_a_mounted_input_that_could_not_be_read_keeps_the_output_back(
     failures.add(NEW, "It is gone.")
     inputs.refuse_if_changed(OUTPUT, [(URL, link)])
     failures.add(OLD, "It was replaced.")
-    with pytest.raises(ObjectChanged, match="^s3://bucket/output was not published: It was rep"):
+    with pytest.raises(ObjectChanged, match=r"^s3://bucket/output was not published: It was rep"):
         inputs.refuse_if_changed(OUTPUT, [(URL, link)])
 
 
