@@ -221,6 +221,11 @@ class Catalogue:
         self._file.flush()
 
 
+def name_in(path: str) -> str:
+    """Return a path in a mount as people know it: without the directory of its view."""
+    return path.removeprefix(VIEWS).partition("/")[2] if path.startswith(VIEWS) else path
+
+
 def _file_name(name: str) -> str:
     """Shorten a name to what a directory can hold, and keep its ending."""
     if len(os.fsencode(name)) <= _MOST_NAME:

@@ -12,7 +12,7 @@ from s3fuse.gateway.failures import version_name
 from s3fuse.s3.client import Client
 from s3fuse.s3.objects import ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently
-from s3fuse.s3.translate import explained
+from s3fuse.s3.translate import explained, incomplete
 from s3fuse.urls import S3Url
 
 #: Objects of a page of a listing, as in S3.
@@ -160,11 +160,14 @@ class Upstream:
 
     async def _ask(self, method: str, action: str, key: str, **parameters: Any) -> dict[str, Any]:
         self.counts[method] += 1
+        url, connection = S3Url(self._bucket, key), self._client.connection
         try:
-            return await self._client.request(method, Bucket=self._bucket, **parameters)
+            answer = await self._client.request(method, Bucket=self._bucket, **parameters)
         except Exception as error:
-            url = S3Url(self._bucket, key)
-            raise explained(error, url, action, self._client.connection) from error
+            raise explained(error, url, action, connection) from error
+        if wrong := incomplete(method, answer, url, action, connection):
+            raise wrong
+        return answer
 
     def _gone(self, info: ObjectInfo) -> ObjectChanged:
         return ObjectChanged(

@@ -63,7 +63,8 @@ class Versions:
         """
         if path.startswith(VIEWS):
             return self._catalogue.entry(path)
-        if is_internal(path.removesuffix("/")):
+        # What has an empty name is no file.
+        if is_internal(path.removesuffix("/")) or path.startswith("/") or "//" in path:
             return None
         if self._catalogue.is_pinned(path):
             return self._catalogue.pin(path, None)

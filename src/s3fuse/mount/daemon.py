@@ -119,13 +119,7 @@ def command(
     ]
     if connection.anonymous:
         values.append("public_bucket=1")
-    if options.cache_bytes is not None:
-        # s3fs bounds its cache by the space it leaves free, in MB; a part is
-        # kept back for what others free meanwhile, which s3fs takes for its own.
-        own = max(int(options.cache_bytes * (1 - KEPT_BACK)), LEAST_CACHE)
-        spare = max(0, shutil.disk_usage(mount.cache).free - own)
-        values.append(f"ensure_diskfree={-(-spare // 2**20)}")
-    return _with(mount, values, options)
+    return _with(mount, [*values, *_bound(mount, options.cache_bytes)], options)
 
 
 def command_for_gateway(
@@ -140,7 +134,7 @@ def command_for_gateway(
     values = [
         *_common(version, mount, gateway),
         "ro",
-        f"tmpdir={_escaped(str(mount.directory))}",
+        f"tmpdir={_escaped(str(mount.cache))}",
         _threads(version, 1),
         "umask=0222",
         # The gateway has patience with the store. s3fs asks again what is refused for good, too,
@@ -151,7 +145,7 @@ def command_for_gateway(
         f"attr_timeout={seconds}",
         f"entry_timeout={seconds}",
     ]
-    return _with(mount, values, options)
+    return _with(mount, [*values, *_bound(mount, options.cache_bytes)], options)
 
 
 def _common(version: tuple[int, int], mount: Mount, connection: Connection) -> list[str]:
@@ -173,6 +167,16 @@ def _common(version: tuple[int, int], mount: Mount, connection: Connection) -> l
         name = "region" if version >= (1, 96) else "endpoint"
         values.append(f"{name}={_escaped(connection.region)}")
     return values
+
+
+def _bound(mount: Mount, size: int | None) -> list[str]:
+    if size is None:
+        return []
+    # s3fs bounds its cache by the space it leaves free, in MB; a part is kept back
+    # for what others free meanwhile, which s3fs takes for its own.
+    own = max(int(size * (1 - KEPT_BACK)), LEAST_CACHE)
+    spare = max(0, shutil.disk_usage(mount.cache).free - own)
+    return [f"ensure_diskfree={-(-spare // 2**20)}"]
 
 
 def _threads(version: tuple[int, int], count: int) -> str:

@@ -107,7 +107,8 @@ def _by_gateway(
             mount.cache,
             mount.point,
             mount.links,
-            options.cache_bytes,
+            # The other half is for what s3fs has of the files that are open.
+            options.cache_bytes and options.cache_bytes // 2,
             revalidating=mount.owner is None,
         )
         place = Connection(

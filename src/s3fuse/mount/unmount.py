@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 import tenacity
 
 from s3fuse.errors import MountBusy, MountError, S3FuseError
+from s3fuse.gateway.catalogue import name_in
 from s3fuse.mount import daemon
 from s3fuse.mount.leases import is_leased
 from s3fuse.mount.record import Mount
@@ -149,7 +151,9 @@ def _busy(mount: Mount) -> MountBusy:
 
 
 def _users(mount: Mount) -> str:
-    return describe(holders(mount.point, mount.lease_file))
+    return describe(
+        [replace(each, path=name_in(each.path)) for each in holders(mount.point, mount.lease_file)]
+    )
 
 
 def _tell_once(mount: Mount, timeout: float) -> Any:

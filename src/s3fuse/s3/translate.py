@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
+from typing import Any
 
 from s3fuse.errors import (
     AccessDenied,
@@ -18,6 +20,18 @@ from s3fuse.s3.credentials import no_credentials
 from s3fuse.s3.retries import is_transient
 from s3fuse.urls import S3Url
 
+#: Fields that every answer of S3 has.  botocore finds none of them in other content, such
+#: as the page of a proxy with status 200, and would take that for an empty listing.
+#: ``KeyCount`` is not among them: rclone leaves it out of an empty listing.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+REQUIRED_FIELDS = MappingProxyType(
+    {
+        "list_objects_v2": ("IsTruncated",),
+        "head_object": ("ContentLength", "LastModified"),
+        "create_multipart_upload": ("UploadId",),
+        "upload_part": ("ETag",),
+    }
+)
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 
@@ -37,6 +51,18 @@ def store_code(error: S3FuseError) -> str:
 def not_found(url: S3Url) -> ObjectNotFound:
     """The error for an object that should be in its bucket."""
     return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
+
+
+def incomplete(
+    method: str, answer: dict[str, Any], url: S3Url, action: str, connection: Connection
+) -> EndpointError | None:
+    """Return the error for an answer that lacks what every answer of S3 has; None if it is one."""
+    if all(name in answer for name in REQUIRED_FIELDS.get(method, ())):
+        return None
+    return EndpointError(
+        f"{connection.place} does not answer as S3 does when asked to {action} {url}; "
+        "set endpoint_url to the address of the S3 API, not of a web page."
+    )
 
 
 def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
