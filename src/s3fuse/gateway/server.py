@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from s3fuse.errors import AccessDenied, EndpointError, ObjectChanged, S3FuseError
+from s3fuse.errors import EndpointError, ObjectChanged, S3FuseError
 from s3fuse.gateway import answers, signature
 from s3fuse.gateway.answers import Page
 from s3fuse.gateway.cache import FILE, PIECE, Cache, NoRoom
@@ -162,15 +162,13 @@ class Server:
                 if not key:
                     return await self._list(query)
                 return await self._object(request, key)
-            except AccessDenied as error:
-                return _error(403, "AccessDenied", str(error))
-            except ObjectChanged as error:
-                return _error(412, "PreconditionFailed", str(error))
             except EndpointError as error:
                 # After this answer, s3fs asks again.
                 return _error(503, "SlowDown", str(error))
             except S3FuseError as error:
-                return _error(400, "InvalidRequest", str(error))
+                # After 400 or 403 to a HEAD request, s3fs shows an empty file; after 404 to a
+                # GET request, it takes what did not come for zeros. This is an I/O error to it.
+                return _error(412, "PreconditionFailed", str(error))
 
     async def _list(self, query: dict[str, str]) -> web.Response:
         # Without a prefix, s3fs looks whether the bucket is there, which was done before.
@@ -185,6 +183,8 @@ class Server:
             info = await self._versions.look(key)
         else:
             info = await self._versions.shown(key)
+        if info is None and request.method == "GET":
+            raise ObjectChanged(f"s3://{self._options.bucket}/{key} is not there any more.")
         if info is None:
             return _error(404, "NoSuchKey", f"There is no {key}.")
         span = _span(request, info.size)

@@ -103,6 +103,8 @@ class Versions:
                 after or query.get("marker", ""),
                 min(int(most), MOST_KEYS) if most.isdecimal() else MOST_KEYS,
             )
+        if is_internal(prefix.removesuffix("/")):
+            return Page([], [])
         page = await self._upstream.list(query)
         if self._catalogue.revalidating:
             return page

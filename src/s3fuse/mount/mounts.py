@@ -263,6 +263,9 @@ class Mounts:
                 continue
             wanted = _Wanted(old.bucket, *self._ways[old.identity])
             with self._scope_lock():
+                # It may have been unmounted meanwhile.
+                if not old.directory.exists():
+                    continue
                 new = self._start(wanted, owner=current_owner(), replaced=old)
             move_links(old.point, new.point, old.links)
             self._revived[old.bucket] += 1

@@ -325,6 +325,16 @@ def test_what_may_not_be_read_is_an_error_that_is_told(
     wait_for(lambda: f"Not allowed to read s3://{bucket.name}/x" in caplog.text)
 
 
+def test_what_may_not_be_looked_at_is_no_empty_file(
+    made: Mounts, counted: Connection, proxy: Proxy, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    mount = made.mount(bucket.name, counted)
+    proxy.faults.refuse = lambda request: "AccessDenied"
+    with pytest.raises(OSError, match="Input/output error"):
+        (mount.point / "x").read_bytes()
+
+
 def test_a_whole_object_is_compared_with_its_checksum(
     made: Mounts, server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
