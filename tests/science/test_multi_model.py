@@ -125,10 +125,10 @@ def test_a_change_is_the_mean_of_a_period() -> None:
 def test_a_model_has_nine_tenths_of_a_period(period: list[int], is_enough: bool) -> None:
     annual = yearly(dict.fromkeys(range(1990, 2020), 0.0))
     if is_enough:
-        multi_model.require_years(annual, period)
+        multi_model.change(annual, period)
     else:
         with pytest.raises(DataError, match="has 8 of the 10 years 1988-1997; it covers 1990-2019"):
-            multi_model.require_years(annual, period)
+            multi_model.change(annual, period)
 
 
 def test_what_does_not_fit_is_left_out_with_a_reason() -> None:

@@ -182,11 +182,14 @@ def regrid(cube: Cube, step: float, scheme: str = "linear") -> Cube:
         target.add_dim_coord(coord, dimension)
     source = cube.copy()
     try:
+        kind = cells.grid_type(source)
         for axis in ("x", "y"):
             coord = source.coord(axis=axis, dim_coords=True)
             if scheme == "area_weighted" and not coord.has_bounds():
                 coord.guess_bounds()
             if coord.coord_system is None:
+                if kind is not cells.GridType.REGULAR:
+                    raise ValueError(f"nobody says where the poles of its {kind.value} grid are.")
                 coord.coord_system = sphere
         return source.regrid(target, SCHEMES[scheme])
     except (ValueError, KeyError, iris.exceptions.IrisError) as error:

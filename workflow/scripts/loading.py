@@ -141,6 +141,8 @@ def combine(parts: Sequence[tuple[str, Cube]], wish: str) -> Cube:
             "by its coordinates."
         )
     _clip_latitude_bounds(cube)
+    _date_by_bounds(cube)
+    _mask_gaps(cube)
     return cube
 
 
@@ -325,6 +327,32 @@ def _clip_latitude_bounds(cube: Cube) -> None:
             bounds = np.clip(coord.bounds, -90, 90)
             if not np.array_equal(bounds, coord.bounds):
                 coord.bounds = bounds
+
+
+def _date_by_bounds(cube: Cube) -> None:
+    """Put times that are the ends of their bounds into the middle of them.
+
+    CESM dates the mean of January by the first of February; its year, month and season are
+    those of its bounds.  ESMValCore does the same.
+    """
+    time = cube.coord("time")
+    if time.has_bounds() and (time.points >= time.bounds.max(axis=-1)).any():
+        time.points = time.bounds.mean(axis=-1)
+
+
+def _mask_gaps(cube: Cube) -> None:
+    """Mask what is not a number, as a file may have it without saying that it is missing."""
+    if cube.dtype.kind != "f":
+        return
+    if cube.has_lazy_data():
+        cube.data = cube.lazy_data().map_blocks(_masked, dtype=cube.dtype)
+    else:
+        cube.data = _masked(cube.data)
+
+
+def _masked(values: np.ndarray) -> np.ndarray:
+    gaps = np.ma.filled(np.isnan(values), False)
+    return np.ma.masked_where(gaps, values, copy=False) if gaps.any() else values
 
 
 def _wish(name: str, wanted: Mapping[str, Any]) -> str:

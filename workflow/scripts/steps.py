@@ -6,7 +6,7 @@ result is saved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dask
@@ -16,7 +16,8 @@ import iris.coord_categorisation
 import iris.std_names
 import iris.util
 import numpy as np
-from iris.coords import CellMethod
+from cf_units import Unit
+from iris.coords import CellMethod, Coord
 from iris.cube import Cube, CubeList
 
 import hybrid
@@ -40,12 +41,16 @@ STORED_VALUES = 2**18
 #: A year counts when its data covers this share of the best covered year.
 MIN_COVERAGE = 0.9
 
+#: Days: that share of a year of twelve months of 30 days.
+SHORT_YEAR = MIN_COVERAGE * 360
+
 
 def annual_mean(cube: Cube) -> Cube:
     """Average each calendar year, weighted by the length of the time bounds.
 
     Years that are covered by less than `MIN_COVERAGE` of the best covered one
-    are left out: a mean of three winter months is no annual mean.
+    are left out, and so are those whose first and last time are no year apart: a mean of
+    three winter months is no annual mean.
 
     Parameters
     ----------
@@ -57,6 +62,11 @@ def annual_mean(cube: Cube) -> Cube:
     Cube
         Of shape (year, …), with a coordinate ``year``; units are kept, and a
         cell method ``time: mean`` is added.
+
+    Raises
+    ------
+    DataError
+        If no year is covered.
     """
     time = cube.coord("time")
     if cube.coords("year"):
@@ -68,7 +78,13 @@ def annual_mean(cube: Cube) -> Cube:
     years = cube.coord("year").points
     covered = {year: lengths[years == year].sum() for year in np.unique(years)}
     enough = MIN_COVERAGE * max(covered.values())
-    kept = np.array([covered[year] >= enough for year in years])
+    whole = {year for year in covered if _spans_year(time[years == year])}
+    kept = np.array([covered[year] >= enough and year in whole for year in years])
+    if not kept.any():
+        raise DataError(
+            f"{cube.name()} has no year that its times cover, so it has no annual means; its times "
+            f"are from {_day(time[:1])} to {_day(time[-1:])}."
+        )
     cube, lengths, years = select(cube, "time", kept), lengths[kept], years[kept]
 
     if len(np.unique(years)) == len(years):
@@ -84,6 +100,26 @@ def annual_mean(cube: Cube) -> Cube:
     if result.coords("time", dim_coords=False):
         iris.util.promote_aux_coord_to_dim_coord(result, "time")
     return result
+
+
+def _spans_year(times: Coord) -> bool:
+    """Tell whether the times of one year reach from its begin to its end, nearly.
+
+    One time without bounds may stand for all of its year.
+    """
+    ends = times.bounds if times.has_bounds() else times.points
+    length = float(ends.max() - ends.min())
+    count = times.shape[0]
+    if not times.has_bounds():
+        if count == 1:
+            return True
+        length *= count / (count - 1)
+    days = Unit(str(times.units).partition(" since ")[0]).convert(length, "days")
+    return bool(days >= SHORT_YEAR)
+
+
+def _day(times: Coord) -> str:
+    return str(times.units.num2date(times.points[0]))[:10]
 
 
 def select(cube: Cube, coord: str, kept: np.ndarray) -> Cube:
@@ -120,6 +156,33 @@ def years_between(annual: Cube, first: int, last: int) -> Cube:
     return select(annual, "year", inside)
 
 
+def require_years(years: Collection[int], period: Sequence[int], name: str) -> None:
+    """Refuse data that lacks more than a tenth of the years of a period.
+
+    Parameters
+    ----------
+    years : collection of int
+        Those that the data has.
+    period : sequence of int
+        First and last year.
+    name : str
+        Of the data, for the message.
+
+    Raises
+    ------
+    DataError
+        If it does.
+    """
+    first, last = period
+    found = len({year for year in years if first <= year <= last})
+    wanted = last - first + 1
+    if found < MIN_COVERAGE * wanted:
+        raise DataError(
+            f"{name} has {found} of the {wanted} years {first}-{last}; it covers "
+            f"{min(years)}-{max(years)}."
+        )
+
+
 def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
     """Average the annual means over a baseline period.
 
@@ -139,9 +202,10 @@ def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
     Raises
     ------
     DataError
-        If the data has no year of the baseline.
+        If the data lacks more than a tenth of the years of the baseline.
     """
     first, last = baseline
+    require_years(annual.coord("year").points.tolist(), baseline, annual.name())
     years = hybrid.drop_varying(years_between(annual, first, last), "year")
     result = years.collapsed("year", iris.analysis.MEAN)
     result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time"))
