@@ -5,20 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import cftime
+import dask.array as da
 import iris
+import iris.util
+import netCDF4
 import numpy as np
 import pytest
 from cf_units import Unit
 from iris.coord_systems import GeogCS, RotatedGeogCS
-from iris.coords import AuxCoord, DimCoord
+from iris.coords import AuxCoord, CellMethod, DimCoord
 from iris.cube import Cube
 
 import area_statistics
 import coordinates
+import derived
 import grids
 import loading
 import multi_model
 import seasons
+import spread
 import steps
 from bad_data import DataError
 
@@ -204,3 +209,133 @@ def test_climatologies_say_over_which_parts_of_years(
     assert [(date.year, date.month, date.day) for date in dates] == expected
     said = [str(each) for each in found.cell_methods]
     assert said[-2:] == ["time: mean within years", "time: mean over years"]
+
+
+def with_gaps() -> np.ma.MaskedArray:
+    """Straight lines through ten years at three places, one of which lacks its last year."""
+    years = np.arange(10.0)
+    lines = np.ma.array(288 + years[:, None] * [0.02, 0.5, -0.1] + np.sin(years)[:, None])
+    lines[9, 1] = np.ma.masked
+    lines[:5, 2] = np.ma.masked
+    return lines
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_trend_is_that_of_the_years_that_are_there(lazy: bool) -> None:
+    values = with_gaps()
+    year = DimCoord(np.arange(2000, 2010, dtype="i4"), long_name="year")
+    annual = Cube(values, "air_temperature", units="K", dim_coords_and_dims=[(year, 0)])
+    if lazy:
+        annual.data = da.from_array(values, chunks=(4, 2))
+    found = spread.trend(annual).data
+    for place in (0, 1):
+        there = ~values.mask[:, place]
+        expected = np.polyfit(np.arange(10)[there], values.data[there, place], 1)[0]
+        assert found[place] == pytest.approx(10 * expected, rel=1e-9)
+    # Half of the years are not enough.
+    assert np.ma.getmaskarray(found).tolist() == [False, False, True]
+
+
+def test_models_agree_on_nothing_where_there_is_nothing() -> None:
+    values = np.zeros((10, 4))
+    # No change at all; one model of ten; half of them, of which four agree; all of them.
+    values[:, 1:3] = np.nan
+    values[0, 1] = 1.0
+    values[:5, 2] = [1, 1, 1, 1, -1]
+    values[:, 3] = 2.0
+    year = DimCoord(np.arange(4.0), long_name="place")
+    models = {
+        str(n): Cube(
+            da.ma.masked_invalid(da.from_array(row)),
+            "air_temperature",
+            units="K",
+            dim_coords_and_dims=[(year, 0)],
+        )
+        for n, row in enumerate(values)
+    }
+    found = multi_model.statistics(models, signed=True)
+    agreement = next(cube for cube in found if cube.var_name == "agreement").data
+    assert np.ma.getmaskarray(agreement).tolist() == [True, True, False, False]
+    np.testing.assert_allclose(agreement.compressed(), [0.8, 1.0])
+
+
+@pytest.mark.parametrize(("units", "expected"), [("celsius", 8.0), ("degF", 8 / 1.8), ("K", 8.0)])
+def test_a_difference_of_temperatures_is_in_kelvin(units: str, expected: float) -> None:
+    highest = Cube([20.0], "air_temperature", units=units)
+    lowest = Cube([12.0], "air_temperature", units=units)
+    for cube, method in ((highest, "maximum"), (lowest, "minimum")):
+        cube.add_cell_method(CellMethod(method, "time"))
+        cube.add_cell_method(CellMethod("mean", "area"))
+    found = derived.evaluate("tx - tn", {"tx": highest, "tn": lowest}, "range")
+    assert str(found.units) == "K"
+    np.testing.assert_allclose(found.data, [expected])
+    assert [str(each) for each in found.cell_methods] == ["area: mean"]
+
+
+def test_a_column_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    longitude = DimCoord(np.arange(0, 361, 10.0), "longitude", units="degrees")
+    latitude = DimCoord([-45.0, 45.0], "latitude", units="degrees")
+    time = DimCoord([0.0], "time", units="days since 2000-01-01")
+    data = np.zeros((1, 2, 37))
+    data[..., [0, 36]] = 1.0
+    cube = Cube(data, "air_temperature", units="K")
+    for number, coord in enumerate((time, latitude, longitude)):
+        cube.add_dim_coord(coord, number)
+    found = loaded(cube, tmp_path / "x.nc")
+    assert found.shape == (1, 2, 36)
+    np.testing.assert_allclose(area_statistics.area_mean(found).data, 1 / 36)
+    box = grids.extract_region(found, [-20, -90, 20, 90])
+    assert sorted(box.coord("longitude").points % 360) == [0, 10, 20, 340, 350]
+
+
+@pytest.mark.parametrize("step", [7, 50, 0.7])
+def test_a_crooked_grid_is_refused(step: float) -> None:
+    with pytest.raises(DataError, match="does not divide 180"):
+        grids.regrid(monthly(2001, 2001), step)
+
+
+def test_members_of_other_times_are_no_ensemble() -> None:
+    def member(first: int) -> Cube:
+        cube = monthly(first, first)
+        cube.add_aux_coord(AuxCoord(np.arange(12.0), "forecast_period", units="days"), 0)
+        iris.util.promote_aux_coord_to_dim_coord(cube, "forecast_period")
+        return cube
+
+    with pytest.raises(DataError, match="The members do not fit together: their times differ"):
+        spread.ensemble([member(2001), member(2011)])
+
+
+def test_a_single_member_has_no_spread() -> None:
+    with pytest.raises(DataError, match="has 1 member, and a spread needs two"):
+        spread.mean_and_spread(spread.ensemble([monthly(2001, 2001)]))
+
+
+def test_models_that_cannot_be_compared_are_left_out() -> None:
+    def field(units: str = "K", order: tuple[int, ...] = (0, 1)) -> Cube:
+        cube = monthly(2001, 2001)[0]
+        cube.remove_coord("time")
+        cube.units = units
+        cube.transpose(order)
+        cube.data = cube.lazy_data()
+        return cube
+
+    models = multi_model.Models()
+    models.add("without units", lambda: field("unknown"))
+    models.add("first", field)
+    models.add("other order", lambda: field(order=(1, 0)))
+    models.add("no units", lambda: field("no_unit"))
+    assert list(models.kept) == ["first", "other order"]
+    assert models.left_out.keys() == {"without units", "no units"}
+    found = multi_model.statistics(models.kept, signed=False)
+    np.testing.assert_allclose(found[0].data, 1.0)
+
+
+@pytest.mark.parametrize("units", ["months since 2000-01-01", "years since 2000-01-01"])
+def test_times_that_cannot_be_read_are_named(tmp_path: Path, units: str) -> None:
+    path = tmp_path / "x.nc"
+    iris.save(monthly(2001, 2001), path)
+    with netCDF4.Dataset(path, "a") as file:
+        file["time"].units = units
+    with pytest.raises(DataError, match=r"x\.nc") as caught:
+        loading.load([str(path)], {"name": "air_temperature"})
+    assert units in str(caught.value)

@@ -15,6 +15,7 @@ from iris.coords import Coord
 from iris.cube import Cube, CubeList
 
 import bad_data
+import cells
 import coordinates
 import derived
 import equalise
@@ -126,6 +127,7 @@ def combine(parts: Sequence[tuple[str, Cube]], wish: str) -> Cube:
     for file, cube in parts:
         if not cube.coords("time"):
             raise DataError(f"{cube.name()} in {file} has no time coordinate.")
+        _refuse_strange_times(cube.coord("time"), file)
     equalise.equalise(cubes)
     combined = _combined(cubes)
     if len(combined) != 1:
@@ -140,6 +142,7 @@ def combine(parts: Sequence[tuple[str, Cube]], wish: str) -> Cube:
             f"What matches {wish} has no single sequence of times. Select one forecast or member "
             "by its coordinates."
         )
+    cube = cells.without_repetition(cube)
     _clip_latitude_bounds(cube)
     _date_by_bounds(cube)
     _mask_gaps(cube)
@@ -204,6 +207,15 @@ def _with_time_dimension(cube: Cube, along_time: set[str]) -> Cube:
         return cube
     others = [coord for coord in cube.aux_coords if coord.name() in along_time - {"time"}]
     return iris.util.new_axis(cube, "time", expand_extras=others)
+
+
+def _refuse_strange_times(time: Coord, file: str) -> None:
+    try:
+        time.units.num2date(time.points.flat[0])
+    except ValueError as error:
+        raise DataError(
+            f"The times in {file} are in {time.units}, which cannot be read as dates: {error}."
+        ) from error
 
 
 def _refuse_mixture(parts: Sequence[tuple[str, Cube]]) -> None:

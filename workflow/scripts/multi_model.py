@@ -23,6 +23,9 @@ from coordinates import nearly_equal
 #: The spread is between these percentiles of the models.
 PERCENTS = (5, 95)
 
+#: Share of the models that must have data where their agreement is of interest.
+MIN_MODELS = 0.5
+
 #: Statistics of models, in the order in which they are computed.
 STATISTICS = ("mean", "median", "percentile_5", "percentile_95", "number_of_models", "agreement")
 
@@ -46,6 +49,8 @@ class Models:
         """Keep what is made, if it can be made and fits to the first that was kept."""
         try:
             cube = make()
+            if cube.units.is_unknown() or cube.units.is_no_unit():
+                raise DataError(f"{cube.name()} has no units, so it cannot be compared.")
             if self.kept:
                 _fit(cube, next(iter(self.kept.values())))
         except DataError as error:
@@ -123,7 +128,8 @@ def statistics(models: Mapping[str, Cube], *, signed: bool) -> CubeList:
         Lazy cubes of one shape; one at a time for each thread is in memory.
     signed : bool
         Whether they are changes, of which ``agreement`` is the share of models that have
-        the sign of the mean.
+        the sign of the mean; missing where the mean is 0, or less than `MIN_MODELS` of the
+        models have data.
 
     Returns
     -------
@@ -243,6 +249,9 @@ def _fit(cube: Cube, first: Cube) -> None:
             raise DataError(
                 f"{cube.name()} is in {cube.units}, and in {first.units} of the other models."
             ) from error
+    names = [coord.name() for coord in first.dim_coords]
+    if sorted(names) == sorted(coord.name() for coord in cube.dim_coords):
+        cube.transpose([cube.coord_dims(name)[0] for name in names])
     here, there = (_dimensions(each) for each in (cube, first))
     if here.keys() != there.keys():
         raise DataError(
@@ -290,7 +299,9 @@ def _compute(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(count > 0, filled.sum(axis=0) / count, np.nan)
         same = (np.sign(values) == np.sign(mean)) & np.isfinite(values)
-        agreement = np.where(count > 0, same.sum(axis=0) / count, np.nan)
+        # Where nothing changes, or few models have data, there is nothing to agree on.
+        known = (mean != 0) & (count >= MIN_MODELS * len(values))
+        agreement = np.where(known, same.sum(axis=0) / count, np.nan)
     low, middle, high = np.full((3, values.shape[1]), np.nan)
     known = count > 0
     if known.any():
