@@ -139,7 +139,7 @@ def test_an_ensemble_needs_no_datasets() -> None:
     entry = {"title": "E", "files": ["*.nc"], "constraint": "x"}
     made = configuration.read({"results": "results", "ensembles": {"e": entry}}, nothing)
     assert made.ensembles == {"e": entry}
-    with pytest.raises(ConfigError, match="is not valid under any of the given schemas"):
+    with pytest.raises(ConfigError, match="There are neither datasets nor archives"):
         configuration.read({"results": "results"}, nothing)
 
 
@@ -250,9 +250,6 @@ def test_files_on_disk(tmp_path: Path) -> None:
     assert found == [f"{tmp_path}/a/b/x.nc", f"{tmp_path}/a/y.nc"]
 
 
-DATASET = {"title": "x", "files": ["a.nc"], "constraint": "air_temperature", "baseline": [1, 2]}
-
-
 def refusal(config: dict[str, object]) -> str:
     with pytest.raises(configuration.ConfigError) as caught:
         configuration.check(config)
@@ -320,10 +317,10 @@ def test_numbers_are_values_of_facets(tmp_path: Path) -> None:
 def test_joined_values_are_named(tmp_path: Path) -> None:
     archive = {
         **DATASET,
-        "template": f"{tmp_path}/{{e}}/a.nc",
+        "template": f"{tmp_path}/{{e}}/{{m}}.nc",
         "facets": {"e": ["historical", "ssp*"]},
         "joined": ["e"],
-        "name": "all",
+        "name": "{m}",
     }
     del archive["files"]
     for name in ("historical", "ssp585"):

@@ -182,8 +182,10 @@ def _facets_as_text(config: Mapping[str, Any]) -> None:
     archives = config.get("archives")
     for archive in archives.values() if isinstance(archives, dict) else ():
         facets = archive.get("facets") if isinstance(archive, dict) else None
-        for key, value in facets.items() if isinstance(facets, dict) else ():
-            facets[key] = [_text(v) for v in value] if isinstance(value, list) else _text(value)
+        if isinstance(facets, dict):
+            for key, value in list(facets.items()):
+                values = [_text(each) for each in value] if isinstance(value, list) else value
+                facets[key] = _text(values)
 
 
 def _text(value: Any) -> Any:
