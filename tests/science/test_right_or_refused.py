@@ -15,12 +15,14 @@ from cf_units import Unit
 from iris.coord_systems import GeogCS, RotatedGeogCS
 from iris.coords import AuxCoord, CellMethod, DimCoord
 from iris.cube import Cube
+from matplotlib.figure import Figure
 
 import area_statistics
 import coordinates
 import derived
 import grids
 import loading
+import maps
 import multi_model
 import seasons
 import spread
@@ -82,24 +84,30 @@ def test_a_baseline_needs_nine_tenths_of_its_years() -> None:
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("part", "months"),
     [
-        lambda cube: cube[:3],
-        lambda cube: cube[::12],
-        lambda cube: cube[6:12],
+        (slice(0, 3), "January to March"),
+        (slice(0, None, 12), "January"),
+        (slice(6, 12), "July to December"),
+        (slice(0, 36), None),
+        (slice(0, 15), None),
     ],
-    ids=["three months", "Januaries", "half a year"],
 )
 @pytest.mark.parametrize("has_bounds", [True, False])
-def test_a_part_of_a_year_has_no_annual_mean(part: object, has_bounds: bool) -> None:
-    cube = part(monthly(2001, 2004))  # type: ignore[operator]
+def test_a_mean_of_a_part_of_a_year_says_so(
+    part: slice, months: str | None, has_bounds: bool
+) -> None:
+    cube = monthly(2001, 2004)[part]
     if not has_bounds:
         cube.coord("time").bounds = None
-        if cube.shape[0] == 4:
-            # One time a year may stand for the year.
-            return
-    with pytest.raises(DataError, match="has no year that its times cover"):
-        steps.annual_mean(cube)
+    annual = steps.annual_mean(cube)
+    # One time a year without bounds may stand for the year.
+    expected = None if part.step and not has_bounds else months
+    assert annual.attributes.get("part_of_year") == expected
+    normal = steps.climatology(annual, [2001, 2001])
+    figure = maps.plot_map(steps.anomaly(annual, normal), "It")
+    texts = [text.get_text() for text in figure.texts] + [axis.get_title() for axis in figure.axes]
+    assert any(f"({months})" in text for text in texts) == (expected is not None)
 
 
 def test_a_time_now_and_then_covers_its_year() -> None:
@@ -339,3 +347,26 @@ def test_times_that_cannot_be_read_are_named(tmp_path: Path, units: str) -> None
     with pytest.raises(DataError, match=r"x\.nc") as caught:
         loading.load([str(path)], {"name": "air_temperature"})
     assert units in str(caught.value)
+
+
+def sentence_of(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def anomalies(baseline: str) -> Cube:
+    annual = steps.annual_mean(monthly(2001, 2003))
+    annual.attributes["baseline"] = baseline
+    return annual
+
+
+def test_where_there_is_no_map_a_sentence_says_why() -> None:
+    station = anomalies("2001-2002")[:, 0, 0]
+    assert "of a single place" in sentence_of(maps.plot_map(station, "A station"))
+    levels = iris.util.new_axis(anomalies("2001-2002"))
+    levels.add_dim_coord(DimCoord([850.0], "air_pressure", units="hPa"), 0)
+    assert "air_pressure" in sentence_of(maps.plot_map(levels, "Levels"))
+
+
+def test_a_baseline_may_lie_before_the_year_one() -> None:
+    figure = maps.plot_map(anomalies("-20000--18000"), "The ice age")
+    assert "-20000" in figure.axes[0].get_title()

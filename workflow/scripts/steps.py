@@ -6,6 +6,7 @@ result is saved.
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -50,7 +51,8 @@ def annual_mean(cube: Cube) -> Cube:
 
     Years that are covered by less than `MIN_COVERAGE` of the best covered one
     are left out, and so are those whose first and last time are no year apart: a mean of
-    three winter months is no annual mean.
+    three winter months is no annual mean.  If there are no others, such as of a model that
+    has run for three months, the attribute ``part_of_year`` names the months.
 
     Parameters
     ----------
@@ -62,11 +64,6 @@ def annual_mean(cube: Cube) -> Cube:
     Cube
         Of shape (year, …), with a coordinate ``year``; units are kept, and a
         cell method ``time: mean`` is added.
-
-    Raises
-    ------
-    DataError
-        If no year is covered.
     """
     time = cube.coord("time")
     if cube.coords("year"):
@@ -79,12 +76,8 @@ def annual_mean(cube: Cube) -> Cube:
     covered = {year: lengths[years == year].sum() for year in np.unique(years)}
     enough = MIN_COVERAGE * max(covered.values())
     whole = {year for year in covered if _spans_year(time[years == year])}
-    kept = np.array([covered[year] >= enough and year in whole for year in years])
-    if not kept.any():
-        raise DataError(
-            f"{cube.name()} has no year that its times cover, so it has no annual means; its times "
-            f"are from {_day(time[:1])} to {_day(time[-1:])}."
-        )
+    kept = np.array([covered[y] >= enough and (y in whole or not whole) for y in years])
+    months = "" if whole else _months(time[kept])
     cube, lengths, years = select(cube, "time", kept), lengths[kept], years[kept]
 
     if len(np.unique(years)) == len(years):
@@ -97,6 +90,8 @@ def annual_mean(cube: Cube) -> Cube:
             keywords["weights"] = np.broadcast_to(along(cube, dimension, lengths), cube.shape)
         result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
     result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time"))
+    if months:
+        result.attributes["part_of_year"] = months
     if result.coords("time", dim_coords=False):
         iris.util.promote_aux_coord_to_dim_coord(result, "time")
     return result
@@ -118,8 +113,13 @@ def _spans_year(times: Coord) -> bool:
     return bool(days >= SHORT_YEAR)
 
 
-def _day(times: Coord) -> str:
-    return str(times.units.num2date(times.points[0]))[:10]
+def _months(times: Coord) -> str:
+    """Name the months of the times of each year, such as "January to March"."""
+    found = sorted({date.month for date in times.units.num2date(times.points)})
+    names = [calendar.month_name[month] for month in found]
+    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+        return f"{names[0]} to {names[-1]}"
+    return ", ".join(names)
 
 
 def select(cube: Cube, coord: str, kept: np.ndarray) -> Cube:
