@@ -386,7 +386,7 @@ def test_bad_data_are_named_by_their_object(
         ),
         "baseline": (
             {"files": "good.pp", "baseline": [1961, 1990]},
-            "air_temperature has no year in 1961-1990; it covers 1860-1860. "
+            "air_temperature has 0 of the 30 years 1961-1990; it covers 1860-1860. "
             "It is about {results}/annual_mean/baseline.nc.",
         ),
     }

@@ -186,8 +186,9 @@ def test_radians_are_converted() -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(DataError, match="irregular grid of which no areas are known: it needs a"):
         area_statistics.area_mean(data.tripolar(wave, bounds=False))
-    with pytest.raises(DataError, match="has a single place"):
-        area_statistics.area_mean(data.rotated(wave)[0, 0])
+    # A station is its own mean.
+    station = data.rotated(wave)[0, 0]
+    assert area_statistics.area_mean(station) == station
     row = data.regular(wave)[:1]
     area_statistics.area_mean(row)
     row.coord("latitude").bounds = None

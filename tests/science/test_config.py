@@ -139,7 +139,7 @@ def test_an_ensemble_needs_no_datasets() -> None:
     entry = {"title": "E", "files": ["*.nc"], "constraint": "x"}
     made = configuration.read({"results": "results", "ensembles": {"e": entry}}, nothing)
     assert made.ensembles == {"e": entry}
-    with pytest.raises(ConfigError, match="is not valid under any of the given schemas"):
+    with pytest.raises(ConfigError, match="There are neither datasets nor archives"):
         configuration.read({"results": "results"}, nothing)
 
 
@@ -248,3 +248,83 @@ def test_files_on_disk(tmp_path: Path) -> None:
     (tmp_path / "a/y.nc").touch()
     found = configuration.matching(f"{tmp_path}/**/*.nc", nothing)
     assert found == [f"{tmp_path}/a/b/x.nc", f"{tmp_path}/a/y.nc"]
+
+
+def refusal(config: dict[str, object]) -> str:
+    with pytest.raises(configuration.ConfigError) as caught:
+        configuration.check(config)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("products", "example"),
+    [
+        (["trend"], "Write it as {trend: true, monthly_climatology: true}."),
+        (None, "Write it as {trend: true, monthly_climatology: true}."),
+        ({"regridded": 2.5}, "Write it as {step: 2.5, scheme: linear}."),
+        ({"percentiles": [5, 95]}, "Write it as {percents: [5, 95]}."),
+        ({"regional_series": ["MED"]}, "Write it as {regions: [MED, [-10, 35, 40, 70]]}."),
+        ({"trend": False}, "False is not one of [None, True, {}]"),
+    ],
+)
+def test_a_refusal_shows_what_may_be_written(products: object, example: str) -> None:
+    config = {"results": "r", "datasets": {"x": {**DATASET, "products": products}}}
+    assert example in refusal(config)
+
+
+def test_a_refusal_of_other_entries_shows_what_may_be_written() -> None:
+    def said(**entry: object) -> str:
+        return refusal({"results": "r", "datasets": {"x": {**DATASET, **entry}}})
+
+    assert "Write it as {projection: robinson}." in said(map="robinson")
+    assert "Write it as {function: 'studies.heat:days_above'}." in said(steps={"a": "mod.func"})
+
+
+@pytest.mark.parametrize("wish", [None, True, {}])
+def test_a_product_may_be_wished_in_any_way(wish: object) -> None:
+    products = {"trend": wish, "monthly_climatology": wish}
+    configuration.check({"results": "r", "datasets": {"x": {**DATASET, "products": products}}})
+
+
+def test_something_has_to_be_computed() -> None:
+    for more in ({}, {"multi_models": {}}):
+        assert refusal({"results": "r", **more}) == (
+            "There are neither datasets nor archives nor ensembles; name one."
+        )
+
+
+def test_ensembles_have_names_of_files() -> None:
+    entry = {"title": "x", "files": ["a.nc"], "constraint": "air_temperature"}
+    assert "e f/g" in refusal({"results": "r", "ensembles": {"e f/g": entry}})
+
+
+def test_numbers_are_values_of_facets(tmp_path: Path) -> None:
+    for year in (1, 2):
+        (tmp_path / f"{year}").mkdir()
+        (tmp_path / f"{year}/a.nc").touch()
+    archive = {
+        **DATASET,
+        "template": f"{tmp_path}/{{y}}/a.nc",
+        "facets": {"y": [1]},
+        "name": "y{y}",
+    }
+    del archive["files"]
+    config = {"results": "r", "archives": {"x": archive}}
+    made = configuration.read(config, configuration.list_on_disk)
+    assert list(made.models) == ["y1"]
+
+
+def test_joined_values_are_named(tmp_path: Path) -> None:
+    archive = {
+        **DATASET,
+        "template": f"{tmp_path}/{{e}}/{{m}}.nc",
+        "facets": {"e": ["historical", "ssp*"]},
+        "joined": ["e"],
+        "name": "{m}",
+    }
+    del archive["files"]
+    for name in ("historical", "ssp585"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}/a.nc").touch()
+    with pytest.raises(configuration.ConfigError, match="name the values of e under facets, in"):
+        configuration.read({"results": "r", "archives": {"x": archive}}, configuration.list_on_disk)

@@ -81,6 +81,7 @@ def read(config: dict[str, Any], listed: Lister) -> Configuration:
         If it is wrong, or nothing is found in an archive.
     """
     _fill_in_defaults(config)
+    _facets_as_text(config)
     check(config)
     made = Configuration(
         config.get("datasets", {}), config.get("ensembles", {}), config.get("multi_models", {})
@@ -108,8 +109,11 @@ def check(config: Mapping[str, Any]) -> None:
     error = best_match(shared or errors)
     if error:
         key = ".".join(map(str, error.absolute_path)) or "the file"
+        if error.validator == "anyOf" and not error.absolute_path:
+            raise ConfigError("There are neither datasets nor archives nor ensembles; name one.")
         description = error.schema.get("description", "")
-        raise ConfigError(f"{key}: {error.message}. {description}{_allowed(error, schema)}".strip())
+        parts = f"{error.message}. {description}", _allowed(error, schema), _example(error, schema)
+        raise ConfigError(f"{key}: {''.join(parts)}".strip())
     for kind in ("datasets", "archives"):
         for name, entry in config.get(kind, {}).items():
             first, last = entry["baseline"]
@@ -159,6 +163,34 @@ def _fill_in_defaults(config: dict[str, Any]) -> None:
                     skipped = OF_FIGURES if kind == "archives" else ()
                     shared = {k: v for k, v in defaults.items() if k not in skipped}
                     entries[name] = {**shared, **entry}
+
+
+def _example(error: ValidationError, schema: Mapping[str, Any]) -> str:
+    """Show what may stand where something of another type does."""
+    if error.validator != "type":
+        return ""
+    shared = schema["$defs"].get(error.schema.get("$ref", "").removeprefix("#/$defs/"), {})
+    examples = [*error.schema.get("examples", ()), *shared.get("examples", ())]
+    if not examples:
+        return ""
+    text = yaml.safe_dump(examples[0], default_flow_style=True, sort_keys=False, width=1000)
+    return f" Write it as {text.strip()}."
+
+
+def _facets_as_text(config: Mapping[str, Any]) -> None:
+    """Let numbers be values of facets: YAML reads an ``r`` of 1 as a number, and names are text."""
+    archives = config.get("archives")
+    for archive in archives.values() if isinstance(archives, dict) else ():
+        facets = archive.get("facets") if isinstance(archive, dict) else None
+        if isinstance(facets, dict):
+            for key, value in list(facets.items()):
+                values = [_text(each) for each in value] if isinstance(value, list) else value
+                facets[key] = _text(values)
+
+
+def _text(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else value
 
 
 def _allowed(error: ValidationError, schema: Mapping[str, Any]) -> str:
@@ -224,7 +256,8 @@ def _check_facets(
                 f"{place}: the template has no facet {key!r}; it has {', '.join(known)}."
             )
     for key in joined:
-        if len(facets.get(key, ())) < 2:
+        values = facets.get(key, ())
+        if len(values) < 2 or any("*" in value for value in values):
             raise ConfigError(f"{place}.joined: name the values of {key} under facets, in order.")
         if f"{{{key}}}" in archive["name"]:
             raise ConfigError(f"{place}.name: {key} is joined, so it differs within a dataset.")

@@ -105,7 +105,8 @@ rule complete:
     conda:
         "../envs/iris.yaml"
     params:
-        number=lambda wildcards: len(models_of(wildcards)),
+        number=lambda wildcards: len(models_of(wildcards))
+        + len(CONFIGURATION.incomplete[archive_of(wildcards)]),
         allowed=lambda wildcards: MULTI_MODELS[wildcards.multi_model].get(
             "allow_missing", 0
         ),

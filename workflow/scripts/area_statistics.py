@@ -72,7 +72,8 @@ def area_mean(cube: Cube) -> Cube:
     Returns
     -------
     Cube
-        Without the horizontal dimensions, in the units of `cube`; lazy as `cube` is.
+        Without the horizontal dimensions, in the units of `cube`; lazy as `cube` is.  Of a
+        single place, such as a station, the same.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def area_mean(cube: Cube) -> Cube:
     """
     dims = cells.horizontal_dims(cube)
     if not dims:
-        raise DataError(f"{cube.name()} has a single place, of which there is no area mean.")
+        return cube
     areas = cells.areas(cube)
     if not areas.any():
         raise DataError(f"{cube.name()}: no cell of its grid has an area.")

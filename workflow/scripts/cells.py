@@ -79,6 +79,17 @@ def axes(cube: Cube) -> tuple[Coord, Coord]:
     return _projected_axes(cube) or (cube.coord("latitude"), cube.coord("longitude"))
 
 
+def without_repetition(cube: Cube) -> Cube:
+    """Drop a column one turn after the first one, as files for plotting have it."""
+    for coord in cube.coords("longitude", dim_coords=True):
+        turn = coord.units.modulus or 360
+        step = abs(np.diff(coord.points)).min() if len(coord.points) > 2 else 0.0
+        if step and abs(abs(coord.points[-1] - coord.points[0]) - turn) < step / 1000:
+            (dimension,) = cube.coord_dims(coord)
+            return cube[(*[slice(None)] * dimension, slice(None, -1))]
+    return cube
+
+
 def horizontal_dims(cube: Cube) -> tuple[int, ...]:
     """Return the dimensions of a cube that its grid extends over, in the order of the data."""
     if grid_type(cube) in (GridType.IRREGULAR, GridType.UNSTRUCTURED):

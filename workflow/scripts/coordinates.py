@@ -212,14 +212,19 @@ def _nearest(coord: Coord, value: float) -> np.ndarray:
     """Mark the point that is nearest, if the value lies within the cells of the coordinate."""
     away = _distance(coord, value)
     ordered = np.unique(coord.points)
-    if len(ordered) > 1 and not _is_longitude(coord):
+    nearest = np.zeros(coord.shape, bool)
+    if len(ordered) == 1:
+        # Only bounds tell how far the cell reaches.
+        reach = np.ptp(coord.bounds) / 2 if coord.has_bounds() else 0
+        is_within = away.min() <= reach + _slack(coord, value)
+    elif _is_longitude(coord):
+        is_within = away.min() <= np.diff(ordered).max() / 2
+    else:
         # Cells without bounds reach half a step beyond the outer points.
         low = ordered[0] - (ordered[1] - ordered[0]) / 2
         high = ordered[-1] + (ordered[-1] - ordered[-2]) / 2
-        if not low <= value <= high:
-            return np.zeros(coord.shape, bool)
-    nearest = np.zeros(coord.shape, bool)
-    nearest[np.argmin(away)] = True
+        is_within = low <= value <= high
+    nearest[np.argmin(away)] = is_within
     return nearest
 
 

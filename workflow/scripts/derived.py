@@ -12,6 +12,7 @@ from iris.cube import Cube
 
 import equalise
 from bad_data import DataError
+from units import difference_units
 
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -64,7 +65,11 @@ def evaluate(expression: str, variables: Mapping[str, Cube], name: str) -> Cube:
         if all(cube.attributes.get(attribute) == value for cube in cubes):
             found.attributes[attribute] = value
     found.attributes["expression"] = expression
-    found.cell_methods = cubes[0].cell_methods
+    found.cell_methods = tuple(
+        method
+        for method in cubes[0].cell_methods
+        if all(method in cube.cell_methods for cube in cubes)
+    )
     return found
 
 
@@ -80,7 +85,13 @@ def _value(node: ast.AST, variables: Mapping[str, Cube]) -> Any:
             return value if isinstance(sign, ast.UAdd) else value * -1
         case ast.BinOp(left=left, op=sign, right=right):
             one, other = _value(left, variables), _value(right, variables)
-            return OPERATORS[type(sign)](*_alike(sign, one, other))
+            found = OPERATORS[type(sign)](*_alike(sign, one, other))
+            is_difference = isinstance(sign, ast.Sub) and isinstance(one, Cube)
+            if is_difference and isinstance(other, Cube):
+                # A difference of temperatures has no zero to convert.
+                found.units, factor = difference_units(found.units)
+                found.data = found.core_data() * factor if factor != 1 else found.core_data()
+            return found
     raise TypeError(type(node).__name__)
 
 

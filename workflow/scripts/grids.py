@@ -26,6 +26,10 @@ SCHEMES = {
 }
 
 
+#: Rounding of the number of points of a grid.
+TOLERANCE = 1e-6
+
+
 def extract(
     cube: Cube,
     region: Sequence[float] | str | None = None,
@@ -168,6 +172,8 @@ def regrid(cube: Cube, step: float, scheme: str = "linear") -> Cube:
     DataError
         If Iris cannot regrid from the grid of the cube by this scheme.
     """
+    if abs(180 / step - round(180 / step)) > TOLERANCE:
+        raise DataError(f"{cube.name()} cannot be regridded: {step:g} does not divide 180.")
     sphere = GeogCS(EARTH_RADIUS)
     target = Cube(np.zeros((round(180 / step), round(360 / step)), "i1"))
     for dimension, (name, start, span) in enumerate(
@@ -182,11 +188,14 @@ def regrid(cube: Cube, step: float, scheme: str = "linear") -> Cube:
         target.add_dim_coord(coord, dimension)
     source = cube.copy()
     try:
+        kind = cells.grid_type(source)
         for axis in ("x", "y"):
             coord = source.coord(axis=axis, dim_coords=True)
             if scheme == "area_weighted" and not coord.has_bounds():
                 coord.guess_bounds()
             if coord.coord_system is None:
+                if kind is not cells.GridType.REGULAR:
+                    raise ValueError(f"nobody says where the poles of its {kind.value} grid are.")
                 coord.coord_system = sphere
         return source.regrid(target, SCHEMES[scheme])
     except (ValueError, KeyError, iris.exceptions.IrisError) as error:

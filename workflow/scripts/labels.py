@@ -13,6 +13,12 @@ def quantity_label(cube: Cube, separator: str = " ") -> str:
     return readable(cube.name()) + (f"{separator}({units})" if units else "")
 
 
+def part_of_year(cube: Cube) -> str:
+    """Return what a title says of annual means of a part of the year; nothing for whole years."""
+    months = cube.attributes.get("part_of_year")
+    return f" ({months})" if months else ""
+
+
 def units_label(units: str) -> str:
     """Set units as in print: exponents raised, and °C for celsius.
 

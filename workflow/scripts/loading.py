@@ -15,6 +15,7 @@ from iris.coords import Coord
 from iris.cube import Cube, CubeList
 
 import bad_data
+import cells
 import coordinates
 import derived
 import equalise
@@ -126,6 +127,7 @@ def combine(parts: Sequence[tuple[str, Cube]], wish: str) -> Cube:
     for file, cube in parts:
         if not cube.coords("time"):
             raise DataError(f"{cube.name()} in {file} has no time coordinate.")
+        _refuse_strange_times(cube.coord("time"), file)
     equalise.equalise(cubes)
     combined = _combined(cubes)
     if len(combined) != 1:
@@ -140,7 +142,10 @@ def combine(parts: Sequence[tuple[str, Cube]], wish: str) -> Cube:
             f"What matches {wish} has no single sequence of times. Select one forecast or member "
             "by its coordinates."
         )
+    cube = cells.without_repetition(cube)
     _clip_latitude_bounds(cube)
+    _date_by_bounds(cube)
+    _mask_gaps(cube)
     return cube
 
 
@@ -202,6 +207,15 @@ def _with_time_dimension(cube: Cube, along_time: set[str]) -> Cube:
         return cube
     others = [coord for coord in cube.aux_coords if coord.name() in along_time - {"time"}]
     return iris.util.new_axis(cube, "time", expand_extras=others)
+
+
+def _refuse_strange_times(time: Coord, file: str) -> None:
+    try:
+        time.units.num2date(time.points.flat[0])
+    except ValueError as error:
+        raise DataError(
+            f"The times in {file} are in {time.units}, which cannot be read as dates: {error}."
+        ) from error
 
 
 def _refuse_mixture(parts: Sequence[tuple[str, Cube]]) -> None:
@@ -325,6 +339,32 @@ def _clip_latitude_bounds(cube: Cube) -> None:
             bounds = np.clip(coord.bounds, -90, 90)
             if not np.array_equal(bounds, coord.bounds):
                 coord.bounds = bounds
+
+
+def _date_by_bounds(cube: Cube) -> None:
+    """Put times that are the ends of their bounds into the middle of them.
+
+    CESM dates the mean of January by the first of February; its year, month and season are
+    those of its bounds.  ESMValCore does the same.
+    """
+    time = cube.coord("time")
+    if time.has_bounds() and (time.points >= time.bounds.max(axis=-1)).any():
+        time.points = time.bounds.mean(axis=-1)
+
+
+def _mask_gaps(cube: Cube) -> None:
+    """Mask what is not a number, as a file may have it without saying that it is missing."""
+    if cube.dtype.kind != "f":
+        return
+    if cube.has_lazy_data():
+        cube.data = cube.lazy_data().map_blocks(_masked, dtype=cube.dtype)
+    else:
+        cube.data = _masked(cube.data)
+
+
+def _masked(values: np.ndarray) -> np.ndarray:
+    gaps = np.ma.filled(np.isnan(values), False)
+    return np.ma.masked_where(gaps, values, copy=False) if gaps.any() else values
 
 
 def _wish(name: str, wanted: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ through the projection of the same axes, so that both agree to a pixel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,12 +32,15 @@ from matplotlib.ticker import FixedLocator
 import cells
 from bad_data import DataError
 from colours import colour_map, scale, sequential_levels, symmetric_levels
-from labels import quantity_label
+from labels import part_of_year, quantity_label
 from steps import select
 from views import GEODETIC, View, choose_view, coastlines, graticule, graticule_lines
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+#: First and last year; one of the distant past is negative.
+PERIOD = re.compile(r"(-?\d+)-(-?\d+)")
 
 #: A map shows the mean of this many years at the end of the data.
 MAP_YEARS = 20
@@ -68,19 +72,21 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
     Returns
     -------
     Figure
-        A sentence instead of a map where all data is missing, as it may be at a level below
-        the ground, or where the years of the map are those of the baseline, and the anomaly
-        is zero but for rounding.
+        A sentence instead of a map where there is no single horizontal field; where all data
+        is missing, as it may be at a level below the ground; or where the years of the map are
+        those of the baseline, and the anomaly is zero but for rounding.
 
     Raises
     ------
     DataError
-        If the data has more dimensions, or its grid cannot be placed on the Earth.
+        If its grid cannot be placed on the Earth.
     """
     years = anomaly.coord("year").points
     recent = years > years[-1] - MAP_YEARS
     baseline = str(anomaly.attributes["baseline"])
-    first, last = (int(year) for year in baseline.split("-"))
+    (found,) = PERIOD.findall(baseline)
+    first, last = map(int, found)
+    title += part_of_year(anomaly)
     title = f"{title}: {_period(years[recent][0], years[-1])} against {_period(first, last)}"
     if np.array_equal(recent, (years >= first) & (years <= last)):
         return sentence(
@@ -89,7 +95,8 @@ def plot_map(anomaly: Cube, title: str, settings: Mapping[str, Any] | None = Non
             "so their mean anomaly is zero everywhere.",
         )
     field = select(anomaly, "year", recent).collapsed("year", iris.analysis.MEAN)
-    _refuse_other_dimensions(field)
+    if reason := _reason_for_no_map(field):
+        return sentence(title, reason)
     if np.ma.getmaskarray(np.ma.masked_invalid(field.data)).all():
         return sentence(title, "There is no map: the data of these years is missing everywhere.")
     view = choose_view(field, **(settings or {}))
@@ -226,6 +233,20 @@ def _refuse_other_dimensions(field: Cube) -> None:
             f"{field.name()} has the dimensions {shape}, and a map shows one horizontal field; "
             "narrow the constraint."
         )
+
+
+def _reason_for_no_map(field: Cube) -> str:
+    """Say why a field cannot be a map; nothing if it can."""
+    dims = cells.horizontal_dims(field)
+    if not dims:
+        return "There is no map: the data is of a single place."
+    if len(dims) == field.ndim:
+        return ""
+    shape = ", ".join(coord.name() for coord in field.coords(dim_coords=True))
+    return (
+        f"There is no map: it would show one horizontal field, and the data has the\ndimensions "
+        f"{shape}. Name one level in the constraint for a map."
+    )
 
 
 def _draw(

@@ -9,6 +9,7 @@ from typing import Any
 import dask.array as da
 import iris.analysis
 import numpy as np
+from iris.coord_systems import GeogCS
 from iris.coords import AuxCoord, CellMethod, DimCoord
 from iris.cube import Cube, CubeList
 
@@ -22,11 +23,11 @@ from coordinates import nearly_equal
 #: The spread is between these percentiles of the models.
 PERCENTS = (5, 95)
 
+#: Share of the models that must have data where their agreement is of interest.
+MIN_MODELS = 0.5
+
 #: Statistics of models, in the order in which they are computed.
 STATISTICS = ("mean", "median", "percentile_5", "percentile_95", "number_of_models", "agreement")
-
-#: Of a period a model has at least this share of the years.
-MIN_COVERAGE = 0.9
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Models:
         """Keep what is made, if it can be made and fits to the first that was kept."""
         try:
             cube = make()
+            if cube.units.is_unknown() or cube.units.is_no_unit():
+                raise DataError(f"{cube.name()} has no units, so it cannot be compared.")
             if self.kept:
                 _fit(cube, next(iter(self.kept.values())))
         except DataError as error:
@@ -88,29 +91,10 @@ def change(anomaly: Cube, period: Sequence[int]) -> Cube:
     Raises
     ------
     DataError
-        If the data has less than `MIN_COVERAGE` of the years.
+        If the data lacks more than a tenth of the years.
     """
-    require_years(anomaly, period)
+    steps.require_years(anomaly.coord("year").points.tolist(), period, anomaly.name())
     return steps.years_between(anomaly, *period).collapsed("year", iris.analysis.MEAN)
-
-
-def require_years(annual: Cube, period: Sequence[int]) -> None:
-    """Refuse data that lacks more than a tenth of the years of a period.
-
-    Raises
-    ------
-    DataError
-        If it does.
-    """
-    first, last = period
-    years = annual.coord("year").points
-    found = int(((first <= years) & (years <= last)).sum())
-    wanted = last - first + 1
-    if found < MIN_COVERAGE * wanted:
-        raise DataError(
-            f"{annual.name()} has {found} of the {wanted} years {first}-{last}; it covers "
-            f"{years[0]}-{years[-1]}."
-        )
 
 
 def on_grid(cube: Cube, grid: Mapping[str, Any]) -> Cube:
@@ -125,7 +109,8 @@ def on_grid(cube: Cube, grid: Mapping[str, Any]) -> Cube:
     """
     for coord in cube.coords(axis="x", dim_coords=True) + cube.coords(axis="y", dim_coords=True):
         # Models have Earths of slightly different radius, and none states how it was used.
-        coord.coord_system = None
+        if isinstance(coord.coord_system, GeogCS):
+            coord.coord_system = None
     # However small a model is, those of many on a fine grid are not.
     cube.data = cube.lazy_data()
     return grids.regrid(cube, **grid)
@@ -143,7 +128,8 @@ def statistics(models: Mapping[str, Cube], *, signed: bool) -> CubeList:
         Lazy cubes of one shape; one at a time for each thread is in memory.
     signed : bool
         Whether they are changes, of which ``agreement`` is the share of models that have
-        the sign of the mean.
+        the sign of the mean; missing where the mean is 0, or less than `MIN_MODELS` of the
+        models have data.
 
     Returns
     -------
@@ -168,7 +154,8 @@ def series(models: Mapping[str, Cube], *, span: str = "overlap") -> CubeList:
     Parameters
     ----------
     models : mapping of str to Cube
-        Of shape (year,), such as anomalies from the baseline of each model.
+        Of shape (year,), such as anomalies from the baseline of each model; they are
+        converted to the units of the first.
     span : str
         "overlap", for the years that all models have, or "full", for those of any.
 
@@ -183,6 +170,8 @@ def series(models: Mapping[str, Cube], *, span: str = "overlap") -> CubeList:
     DataError
         If no year is in all.
     """
+    first = next(iter(models.values()))
+    models = {name: _in_units(cube, first) for name, cube in models.items()}
     rows = [dict(zip(_years(cube), _filled(cube), strict=True)) for cube in models.values()]
     every = [set(row) for row in rows]
     years = sorted(set.intersection(*every) if span == "overlap" else set.union(*every))
@@ -192,7 +181,6 @@ def series(models: Mapping[str, Cube], *, span: str = "overlap") -> CubeList:
             "models that have it."
         )
     table = np.array([[row.get(year, np.nan) for year in years] for row in rows])
-    first = next(iter(models.values()))
     year = DimCoord(np.array(years, "i4"), long_name="year", units="1")
     mean = Cube(
         np.zeros(len(years)),
@@ -217,6 +205,14 @@ def series(models: Mapping[str, Cube], *, span: str = "overlap") -> CubeList:
         aux_coords_and_dims=[(AuxCoord(list(models), long_name="model"), 0)],
     )
     return CubeList([*cubes, members])
+
+
+def _in_units(cube: Cube, first: Cube) -> Cube:
+    if cube.units == first.units:
+        return cube
+    cube = cube.copy()
+    cube.convert_units(first.units)
+    return cube
 
 
 def describe(cubes: CubeList, models: Models, sources: Sequence[str]) -> None:
@@ -253,6 +249,9 @@ def _fit(cube: Cube, first: Cube) -> None:
             raise DataError(
                 f"{cube.name()} is in {cube.units}, and in {first.units} of the other models."
             ) from error
+    names = [coord.name() for coord in first.dim_coords]
+    if sorted(names) == sorted(coord.name() for coord in cube.dim_coords):
+        cube.transpose([cube.coord_dims(name)[0] for name in names])
     here, there = (_dimensions(each) for each in (cube, first))
     if here.keys() != there.keys():
         raise DataError(
@@ -300,7 +299,9 @@ def _compute(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(count > 0, filled.sum(axis=0) / count, np.nan)
         same = (np.sign(values) == np.sign(mean)) & np.isfinite(values)
-        agreement = np.where(count > 0, same.sum(axis=0) / count, np.nan)
+        # Where nothing changes, or few models have data, there is nothing to agree on.
+        known = (mean != 0) & (count >= MIN_MODELS * len(values))
+        agreement = np.where(known, same.sum(axis=0) / count, np.nan)
     low, middle, high = np.full((3, values.shape[1]), np.nan)
     known = count > 0
     if known.any():

@@ -18,6 +18,8 @@ from bad_data import DataError
 
 #: What a year may be divided into: how the parts are numbered or named.
 PARTS = {"month": "month_number", "season": "season"}
+#: The first month of each season.
+_SEASONS = {"djf": 12, "mam": 3, "jja": 6, "son": 9}
 
 
 def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
@@ -38,15 +40,18 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
     -------
     Cube
         Of shape (12 or 4, …), with a coordinate ``month_number`` or ``season``;
-        units are kept.
+        units are kept.  Its time is a climatological one, whose bounds are the begin of the
+        first and the end of the last of these months or seasons (CF 1.7, section 7.4).
 
     Raises
     ------
     DataError
-        If the data has no year of the baseline.
+        If the data lacks more than a tenth of the years of the baseline.
     """
     first, last = baseline
-    cube = steps.years_between(_categorised(cube, part), first, last)
+    cube = _categorised(cube, part)
+    steps.require_years(cube.coord("year").points.tolist(), baseline, cube.name())
+    cube = steps.years_between(cube, first, last)
     keywords = {}
     if cube.coord("time").has_bounds():
         lengths = np.diff(cube.coord("time").bounds, axis=1)[:, 0]
@@ -55,7 +60,13 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
     cube = hybrid.drop_varying(cube, "time")
     result = cube.aggregated_by(PARTS[part], iris.analysis.MEAN, **keywords)
     result.remove_coord("year")
-    result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time"))
+    _bound_by_parts(result, part)
+    over = ("mean within years", "mean over years")
+    # A mean of each time step is part of the mean within years.
+    before = [
+        each for each in cube.cell_methods if (each.method, each.coord_names) != ("mean", ("time",))
+    ]
+    result.cell_methods = (*before, *(CellMethod(each, "time") for each in over))
     result.attributes["baseline"] = f"{part}s of {first}-{last}"
     return result
 
@@ -115,6 +126,32 @@ def _usual(normal: Cube, part: str, index: np.ndarray, data: da.Array) -> da.Arr
         dtype=values.dtype,
         meta=values[(slice(0, 0),) * values.ndim],
     )
+
+
+def _bound_by_parts(result: Cube, part: str) -> None:
+    """Let the bounds of each month or season be those of its first and its last occurrence."""
+    time = result.coord("time")
+    if not time.has_bounds():
+        return
+    for place, name in enumerate(result.coord(PARTS[part]).points.tolist()):
+        # January is month 1; a season has the initials of its months.
+        start = name if part == "month" else _SEASONS[name]
+        end = (start + (1 if part == "month" else 3) - 1) % 12 + 1
+        first, last = time.units.num2date(time.bounds[place])
+        begin = first.replace(
+            year=first.year - (start > first.month),
+            **_midnight(start),
+        )
+        after = (last.month, last.day, last.hour, last.minute, last.second) > (end, 1, 0, 0, 0)
+        finish = last.replace(year=last.year + after, **_midnight(end))
+        bounds = time.bounds.copy()
+        bounds[place] = time.units.date2num([begin, finish])
+        time.bounds = bounds
+    time.climatological = True
+
+
+def _midnight(month: int) -> dict[str, int]:
+    return {"month": month, "day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0}
 
 
 def _categorised(cube: Cube, part: str) -> Cube:

@@ -2,6 +2,7 @@
 
 import figures
 import job
+import labels
 import steps
 
 with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
@@ -11,5 +12,6 @@ with job.logged(snakemake):  # type: ignore[name-defined]  # noqa: F821
     for path, settings in zip(smk.input, datasets, strict=True):
         cube = steps.load_result(path)
         panel = figures.panel_title(settings, cube)
-        series.append(figures.Series(settings["title"], panel, cube, tuple(settings["baseline"])))
+        title = settings["title"] + labels.part_of_year(cube)
+        series.append(figures.Series(title, panel, cube, tuple(settings["baseline"])))
     figures.save(figures.plot_series(series), smk.output.png, smk.output.pdf)

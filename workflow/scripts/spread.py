@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
+import dask.array as da
 import iris
 import iris.analysis
 import iris.exceptions
@@ -51,6 +52,8 @@ def ensemble(members: Iterable[Cube]) -> Cube:
     for coord in numbered[0].coords(dim_coords=False):
         others = [member.coords(coord.name()) for member in numbered]
         if coord.shape != (1,) and any(found != [coord] for found in others):
+            if coord.name() == "time":
+                raise DataError("The members do not fit together: their times differ.")
             for member, found in zip(numbered, others, strict=True):
                 for each in found:
                     member.remove_coord(each)
@@ -73,7 +76,14 @@ def mean_and_spread(cube: Cube) -> CubeList:
     CubeList
         Two cubes without the dimension of members, in the units of `cube`; a spread of
         temperatures is in kelvin.
+
+    Raises
+    ------
+    DataError
+        If there is one member.
     """
+    if not cube.coord_dims("realization"):
+        raise DataError(f"{cube.name()} has 1 member, and a spread needs two.")
     cube = hybrid.drop_varying(cube, "realization")
     mean = cube.collapsed("realization", iris.analysis.MEAN)
     spread = cube.collapsed("realization", iris.analysis.STD_DEV, ddof=1)
@@ -83,12 +93,13 @@ def mean_and_spread(cube: Cube) -> CubeList:
 def trend(annual: Cube) -> Cube:
     """Fit a straight line through the years of each point, by least squares.
 
-    The slope is Σ (t - t̄)(y - ȳ) / Σ (t - t̄)².
+    The slope is Σ (t - t̄)(y - ȳ) / Σ (t - t̄)² over the years in which the point has data;
+    it is missing where these are less than `steps.MIN_COVERAGE` of all.
 
     Parameters
     ----------
     annual : Cube
-        Of shape (year, …), at least two years, without missing values.
+        Of shape (year, …), at least two years.
 
     Returns
     -------
@@ -106,13 +117,33 @@ def trend(annual: Cube) -> Cube:
         raise DataError(f"{annual.name()} has one year, and a trend needs two.")
     (dimension,) = annual.coord_dims("year")
     away = steps.along(annual, dimension, years - years.mean())
-    slope = (annual.core_data() * away).sum(axis=dimension) / (away**2).sum()
+    slope = _slope(annual.lazy_data(), away, dimension)
+    if not annual.has_lazy_data():
+        slope = slope.compute()
     level = hybrid.drop_varying(annual, "year").collapsed("year", iris.analysis.MEAN)
     result = steps.difference(level.copy(data=10 * slope), f"{annual.name()}_trend")
     result.units = f"({result.units}) / (10 year)" if str(result.units) != "1" else "1 / (10 year)"
     result.cell_methods = annual.cell_methods
     result.attributes["years"] = f"{years[0]:.0f}-{years[-1]:.0f}"
     return result
+
+
+def _slope(data: da.Array, away: np.ndarray, dimension: int) -> da.Array:
+    """Fit lines through what is there along a dimension, in one pass."""
+    filled = da.ma.filled(data.astype("f8"), np.nan)
+    is_there = da.isfinite(filled)
+
+    def total(values: da.Array) -> da.Array:
+        return da.where(is_there, values, 0.0).sum(axis=dimension)
+
+    count = is_there.sum(axis=dimension)
+    sum_t, sum_y = total(away), total(filled)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        above = total(away * filled) - sum_t * sum_y / count
+        below = total(away**2) - sum_t**2 / count
+        slope = above / below
+    enough = count >= max(2, steps.MIN_COVERAGE * data.shape[dimension])
+    return da.ma.masked_where(~enough, slope)
 
 
 def percentiles(cube: Cube, percents: Sequence[float]) -> Cube:

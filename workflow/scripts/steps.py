@@ -6,7 +6,8 @@ result is saved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import calendar
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dask
@@ -16,7 +17,8 @@ import iris.coord_categorisation
 import iris.std_names
 import iris.util
 import numpy as np
-from iris.coords import CellMethod
+from cf_units import Unit
+from iris.coords import CellMethod, Coord
 from iris.cube import Cube, CubeList
 
 import hybrid
@@ -40,12 +42,17 @@ STORED_VALUES = 2**18
 #: A year counts when its data covers this share of the best covered year.
 MIN_COVERAGE = 0.9
 
+#: Days: that share of a year of twelve months of 30 days.
+SHORT_YEAR = MIN_COVERAGE * 360
+
 
 def annual_mean(cube: Cube) -> Cube:
     """Average each calendar year, weighted by the length of the time bounds.
 
     Years that are covered by less than `MIN_COVERAGE` of the best covered one
-    are left out: a mean of three winter months is no annual mean.
+    are left out, and so are those whose first and last time are no year apart: a mean of
+    three winter months is no annual mean.  If there are no others, such as of a model that
+    has run for three months, the attribute ``part_of_year`` names the months.
 
     Parameters
     ----------
@@ -68,7 +75,9 @@ def annual_mean(cube: Cube) -> Cube:
     years = cube.coord("year").points
     covered = {year: lengths[years == year].sum() for year in np.unique(years)}
     enough = MIN_COVERAGE * max(covered.values())
-    kept = np.array([covered[year] >= enough for year in years])
+    whole = {year for year in covered if _spans_year(time[years == year])}
+    kept = np.array([covered[y] >= enough and (y in whole or not whole) for y in years])
+    months = "" if whole else _months(time[kept])
     cube, lengths, years = select(cube, "time", kept), lengths[kept], years[kept]
 
     if len(np.unique(years)) == len(years):
@@ -81,9 +90,36 @@ def annual_mean(cube: Cube) -> Cube:
             keywords["weights"] = np.broadcast_to(along(cube, dimension, lengths), cube.shape)
         result = cube.aggregated_by("year", iris.analysis.MEAN, **keywords)
     result.cell_methods = (*cube.cell_methods, CellMethod("mean", "time"))
+    if months:
+        result.attributes["part_of_year"] = months
     if result.coords("time", dim_coords=False):
         iris.util.promote_aux_coord_to_dim_coord(result, "time")
     return result
+
+
+def _spans_year(times: Coord) -> bool:
+    """Tell whether the times of one year reach from its begin to its end, nearly.
+
+    One time without bounds may stand for all of its year.
+    """
+    ends = times.bounds if times.has_bounds() else times.points
+    length = float(ends.max() - ends.min())
+    count = times.shape[0]
+    if not times.has_bounds():
+        if count == 1:
+            return True
+        length *= count / (count - 1)
+    days = Unit(str(times.units).partition(" since ")[0]).convert(length, "days")
+    return bool(days >= SHORT_YEAR)
+
+
+def _months(times: Coord) -> str:
+    """Name the months of the times of each year, such as "January to March"."""
+    found = sorted({date.month for date in times.units.num2date(times.points)})
+    names = [calendar.month_name[month] for month in found]
+    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+        return f"{names[0]} to {names[-1]}"
+    return ", ".join(names)
 
 
 def select(cube: Cube, coord: str, kept: np.ndarray) -> Cube:
@@ -120,6 +156,33 @@ def years_between(annual: Cube, first: int, last: int) -> Cube:
     return select(annual, "year", inside)
 
 
+def require_years(years: Collection[int], period: Sequence[int], name: str) -> None:
+    """Refuse data that lacks more than a tenth of the years of a period.
+
+    Parameters
+    ----------
+    years : collection of int
+        Those that the data has.
+    period : sequence of int
+        First and last year.
+    name : str
+        Of the data, for the message.
+
+    Raises
+    ------
+    DataError
+        If it does.
+    """
+    first, last = period
+    found = len({year for year in years if first <= year <= last})
+    wanted = last - first + 1
+    if found < MIN_COVERAGE * wanted:
+        raise DataError(
+            f"{name} has {found} of the {wanted} years {first}-{last}; it covers "
+            f"{min(years)}-{max(years)}."
+        )
+
+
 def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
     """Average the annual means over a baseline period.
 
@@ -139,9 +202,10 @@ def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
     Raises
     ------
     DataError
-        If the data has no year of the baseline.
+        If the data lacks more than a tenth of the years of the baseline.
     """
     first, last = baseline
+    require_years(annual.coord("year").points.tolist(), baseline, annual.name())
     years = hybrid.drop_varying(years_between(annual, first, last), "year")
     result = years.collapsed("year", iris.analysis.MEAN)
     result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time"))
