@@ -53,8 +53,10 @@ def expected(folder: Path, pressure: float) -> dict[int, float]:
             area = np.outer(np.abs(np.sin(north) - np.sin(south)), np.abs(east - west))
             means = (values * area).sum(axis=(1, 2)) / area.sum()
             time = file["time"]
-            dates = cftime.num2date(time[:].data, time.units, time.calendar)
-            lengths = np.diff(edges(file, "time"), axis=1)[:, 0]
+            # CESM2 dates a day by its end, which may lie in the next year.
+            begins, ends = edges(file, "time").T
+            dates = cftime.num2date((begins + ends) / 2, time.units, time.calendar)
+            lengths = ends - begins
             for date, length, mean in zip(dates, lengths, means, strict=True):
                 sums[date.year] = sums.get(date.year, 0.0) + length * mean
                 days[date.year] = days.get(date.year, 0.0) + length
