@@ -12,7 +12,7 @@ from iris.cube import Cube
 
 import equalise
 from bad_data import DataError
-from units import difference_units
+from units import use_difference_units
 
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -110,7 +110,7 @@ def _combined(
             zeros = OPERATORS[type(sign)](zeros, others)
             found = OPERATORS[type(sign)](one, other)
             if isinstance(found, Cube) and abs(zeros) < NO_ZERO:
-                _use_units_of_differences(found)
+                use_difference_units(found)
             return found, zeros
         case ast.Mult() if are_cubes == (True, False):
             return _scaled(one, other), zeros * other
@@ -128,13 +128,6 @@ def _scaled(value: Any, number: float) -> Any:
     if isinstance(value, Cube):
         found.units = value.units
     return found
-
-
-def _use_units_of_differences(cube: Cube) -> None:
-    units, factor = difference_units(cube.units)
-    if factor != 1:
-        cube.data = cube.core_data() * factor
-    cube.units = units
 
 
 def _converted(other: Cube, one: Cube, zeros: float) -> Cube:
