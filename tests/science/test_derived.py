@@ -10,13 +10,14 @@ from typing import Any
 import iris
 import numpy as np
 import pytest
-from iris.coords import DimCoord
+from iris.coords import CellMethod, DimCoord
 from iris.cube import Cube, CubeList
 
 import derived
 import loading
 import own_functions
 from bad_data import DataError
+from units import convert_units
 
 LATITUDE = DimCoord([0.0, 10.0, 20.0], "latitude", units="degrees")
 
@@ -68,6 +69,64 @@ def test_expressions_have_units(expression: str, value: float, units: str) -> No
     assert cube.name() == "result"
     assert cube.attributes["expression"] == expression
     assert cube.coord("time").shape == (2,)
+
+
+# 20 and 12 degrees Celsius; 12 in kelvin and in Fahrenheit.
+TEMPERATURES = {
+    "tx": yearly("air_temperature", "celsius", 20),
+    "tn": yearly("air_temperature", "celsius", 12),
+    "tk": yearly("air_temperature", "K", 285.15),
+    "tf": yearly("air_temperature", "fahrenheit", 53.6),
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("tx - tn", 8),
+        ("tx - tk", 8),
+        ("tk - tx", -8),
+        ("tf - tx", -8),
+        ("tx - tf", 8),
+        ("-(tx - tn) / 2", -4),
+        ("(tx - tn) - (tn - tx)", 16),
+        ("(tx - tn) + (tk - tn)", 8),
+        # A temperature again.
+        ("tn + (tx - tn) / 2", 273.15 + 16),
+        ("tf + (tx - tn) / 2", 273.15 + 16),
+        ("(tx - tn) / 2 + tn", 273.15 + 16),
+        ("tx - (tx - tn)", 273.15 + 12),
+        ("tx - 2 * (tx - tn)", 273.15 + 4),
+        ("(tx + tk) / 2", 273.15 + 16),
+        ("(tx + tn) / 2", 273.15 + 16),
+        ("0.5 * tx + tk * 0.5", 273.15 + 16),
+        ("(tx + tn + tf) / 3", 273.15 + 44 / 3),
+        ("-tn + tx", 8),
+        ("tx + -1 * tk", 8),
+        ("tx - 5", 273.15 + 15),
+    ],
+)
+def test_differences_of_temperatures_have_no_zero_to_convert(expression: str, value: float) -> None:
+    copies = {name: cube.copy() for name, cube in TEMPERATURES.items()}
+    cube = derived.evaluate(expression, copies, "result")
+    assert cube.has_lazy_data()
+    convert_units(cube, "K")
+    np.testing.assert_allclose(cube.data, value, atol=1e-4)
+
+
+def test_a_difference_of_temperatures_is_in_kelvin() -> None:
+    copies = {name: cube.copy() for name, cube in TEMPERATURES.items()}
+    assert derived.evaluate("tx - tn", copies, "range").units == "K"
+    assert derived.evaluate("tx - 5", copies, "less").units == "celsius"
+
+
+def test_only_cell_methods_of_all_variables_stay() -> None:
+    variables = {name: TEMPERATURES[name].copy() for name in ("tx", "tn")}
+    area, month = CellMethod("mean", "area"), CellMethod("mean", "time", comments="over days")
+    for cube, method in zip(variables.values(), ("maximum", "minimum"), strict=True):
+        cube.cell_methods = (area, CellMethod(method, "time", comments="within days"), month)
+    found = derived.evaluate("tx - tn", variables, "range")
+    assert found.cell_methods == (area, month)
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,14 @@ def test_a_trend_is_that_of_the_years_that_are_there(lazy: bool) -> None:
     assert np.ma.getmaskarray(found).tolist() == [False, False, True]
 
 
+def test_a_place_without_data_has_no_trend() -> None:
+    values = with_gaps()
+    values[:, 0] = np.ma.masked
+    year = DimCoord(np.arange(2000, 2010, dtype="i4"), long_name="year")
+    annual = Cube(values, "air_temperature", units="K", dim_coords_and_dims=[(year, 0)])
+    assert np.ma.getmaskarray(spread.trend(annual).data).tolist() == [True, False, True]
+
+
 def test_models_agree_on_nothing_where_there_is_nothing() -> None:
     values = np.zeros((10, 4))
     # No change at all; one model of ten; half of them, of which four agree; all of them.

@@ -112,7 +112,7 @@ def check(config: Mapping[str, Any]) -> None:
         if error.validator == "anyOf" and not error.absolute_path:
             raise ConfigError("There are neither datasets nor archives nor ensembles; name one.")
         description = error.schema.get("description", "")
-        parts = f"{error.message}. {description}", _allowed(error, schema), _example(error, schema)
+        parts = f"{error.message}. {description}", _allowed(error, schema), _example(error)
         raise ConfigError(f"{key}: {''.join(parts)}".strip())
     for kind in ("datasets", "archives"):
         for name, entry in config.get(kind, {}).items():
@@ -165,13 +165,10 @@ def _fill_in_defaults(config: dict[str, Any]) -> None:
                     entries[name] = {**shared, **entry}
 
 
-def _example(error: ValidationError, schema: Mapping[str, Any]) -> str:
+def _example(error: ValidationError) -> str:
     """Show what may stand where something of another type does."""
-    if error.validator != "type":
-        return ""
-    shared = schema["$defs"].get(error.schema.get("$ref", "").removeprefix("#/$defs/"), {})
-    examples = [*error.schema.get("examples", ()), *shared.get("examples", ())]
-    if not examples:
+    examples = error.schema.get("examples")
+    if error.validator != "type" or not examples:
         return ""
     text = yaml.safe_dump(examples[0], default_flow_style=True, sort_keys=False, width=1000)
     return f" Write it as {text.strip()}."

@@ -12,7 +12,7 @@ from iris.cube import Cube
 
 import equalise
 from bad_data import DataError
-from units import difference_units
+from units import use_difference_units
 
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -24,12 +24,17 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
 }
 
+#: A difference has this many zeros of its units, but for rounding.
+NO_ZERO = 1e-9
+
 
 def evaluate(expression: str, variables: Mapping[str, Cube], name: str) -> Cube:
     """Compute an expression over cubes, lazily.
 
     Sums and differences convert the second cube to the units of the first, and products
-    and quotients have the units that follow; a number has none.
+    and quotients have the units that follow; a number has none.  The difference of two
+    temperatures is in kelvin, see `units.difference_units`.  Cell methods that not all
+    variables have are left out.
 
     Parameters
     ----------
@@ -50,7 +55,7 @@ def evaluate(expression: str, variables: Mapping[str, Cube], name: str) -> Cube:
     equalise.equalise_times(cubes)
     equalise.equalise_coordinates(cubes)
     try:
-        found = _value(ast.parse(expression, mode="eval").body, variables)
+        found, _ = _value(ast.parse(expression, mode="eval").body, variables)
     except (SyntaxError, KeyError, TypeError) as error:
         raise DataError(
             f"{expression!r} is no expression of {', '.join(variables)} and numbers with "
@@ -73,36 +78,76 @@ def evaluate(expression: str, variables: Mapping[str, Cube], name: str) -> Cube:
     return found
 
 
-def _value(node: ast.AST, variables: Mapping[str, Cube]) -> Any:
+def _value(node: ast.AST, variables: Mapping[str, Cube]) -> tuple[Any, float]:
+    """Compute an expression, and count how many times the zero of its units is in it.
+
+    It is once in a temperature and in the mean of two, and not at all in a difference of
+    two.  Converting from degrees Celsius to kelvin adds 273.15 so many times.
+    """
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return number
+            return number, 0.0
         case ast.Name(id=name):
-            return variables[name]
+            return variables[name], 1.0
         case ast.UnaryOp(op=sign, operand=operand):
-            value = _value(operand, variables)
+            value, zeros = _value(operand, variables)
             # Iris has no sign.
-            return value if isinstance(sign, ast.UAdd) else value * -1
+            return (value, zeros) if isinstance(sign, ast.UAdd) else (_scaled(value, -1), -zeros)
         case ast.BinOp(left=left, op=sign, right=right):
-            one, other = _value(left, variables), _value(right, variables)
-            found = OPERATORS[type(sign)](*_alike(sign, one, other))
-            is_difference = isinstance(sign, ast.Sub) and isinstance(one, Cube)
-            if is_difference and isinstance(other, Cube):
-                # A difference of temperatures has no zero to convert.
-                found.units, factor = difference_units(found.units)
-                found.data = found.core_data() * factor if factor != 1 else found.core_data()
-            return found
+            return _combined(sign, *_value(left, variables), *_value(right, variables))
     raise TypeError(type(node).__name__)
 
 
-def _alike(sign: ast.operator, one: Any, other: Any) -> tuple[Any, Any]:
-    """Bring two terms of a sum to the same units."""
-    is_sum = isinstance(sign, ast.Add | ast.Sub)
-    if is_sum and isinstance(one, Cube) and isinstance(other, Cube) and one.units != other.units:
-        if not other.units.is_convertible(one.units):
-            raise ValueError(
-                f"{one.name()} is in {one.units}, and {other.name()} in {other.units}."
-            )
-        other = other.copy()
-        other.convert_units(one.units)
-    return one, other
+def _combined(
+    sign: ast.operator, one: Any, zeros: float, other: Any, others: float
+) -> tuple[Any, float]:
+    """Apply an operator to two terms, each with its number of zeros; see `_value`."""
+    are_cubes = isinstance(one, Cube), isinstance(other, Cube)
+    match sign:
+        case ast.Add() | ast.Sub():
+            if all(are_cubes):
+                other = _converted(other, one, others)
+            zeros = OPERATORS[type(sign)](zeros, others)
+            found = OPERATORS[type(sign)](one, other)
+            if isinstance(found, Cube) and abs(zeros) < NO_ZERO:
+                use_difference_units(found)
+            return found, zeros
+        case ast.Mult() if are_cubes == (True, False):
+            return _scaled(one, other), zeros * other
+        case ast.Mult() if are_cubes == (False, True):
+            return _scaled(other, one), others * one
+        case ast.Div() if are_cubes == (True, False) and other != 0:
+            return _scaled(one, 1 / other), zeros / other
+    # Products of units have no zero of their own.
+    return OPERATORS[type(sign)](one, other), 1.0 if any(are_cubes) else 0.0
+
+
+def _scaled(value: Any, number: float) -> Any:
+    """Multiply by a number; Iris makes kelvin of degrees Celsius, and the same numbers."""
+    found = value * number
+    if isinstance(value, Cube):
+        found.units = value.units
+    return found
+
+
+def _converted(other: Cube, one: Cube, zeros: float) -> Cube:
+    """Convert the second term of a sum to the units of the first.
+
+    Units of temperature a and b relate as b = f a + z; a term in which the zero of its
+    units is n times becomes f a + n z.
+
+    Raises
+    ------
+    ValueError
+        If the units cannot be converted.
+    """
+    if other.units == one.units:
+        return other
+    if not other.units.is_convertible(one.units):
+        raise ValueError(f"{one.name()} is in {one.units}, and {other.name()} in {other.units}.")
+    zero = other.units.convert(0.0, one.units)
+    other = other.copy()
+    other.convert_units(one.units)
+    if zero != 0 and zeros != 1:
+        other.data = other.core_data() + (zeros - 1) * zero
+    return other

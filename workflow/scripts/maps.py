@@ -228,11 +228,14 @@ def rasterize(field: Cube, view: View, pixels: int | None = None) -> np.ma.Maske
 
 def _refuse_other_dimensions(field: Cube) -> None:
     if len(cells.horizontal_dims(field)) != field.ndim:
-        shape = ", ".join(coord.name() for coord in field.coords(dim_coords=True))
         raise DataError(
-            f"{field.name()} has the dimensions {shape}, and a map shows one horizontal field; "
-            "narrow the constraint."
+            f"{field.name()} has the dimensions {_shape(field)}, and a map shows one horizontal "
+            "field; narrow the constraint."
         )
+
+
+def _shape(field: Cube) -> str:
+    return ", ".join(coord.name() for coord in field.coords(dim_coords=True))
 
 
 def _reason_for_no_map(field: Cube) -> str:
@@ -242,10 +245,9 @@ def _reason_for_no_map(field: Cube) -> str:
         return "There is no map: the data is of a single place."
     if len(dims) == field.ndim:
         return ""
-    shape = ", ".join(coord.name() for coord in field.coords(dim_coords=True))
     return (
         f"There is no map: it would show one horizontal field, and the data has the\ndimensions "
-        f"{shape}. Name one level in the constraint for a map."
+        f"{_shape(field)}. Name one level in the constraint for a map."
     )
 
 

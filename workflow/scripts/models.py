@@ -93,7 +93,7 @@ def mapped(
         First and last year of the change.
     """
     anomaly = steps.load_result(str(folder / "anomaly.nc"))
-    steps.require_years(anomaly.coord("year").points.tolist(), baseline, anomaly.name())
+    steps.require_years(anomaly, baseline)
     if period:
         return multi_model.on_grid(multi_model.change(anomaly, period), grid)
     return multi_model.on_grid(steps.load_result(str(folder / "climatology.nc")), grid)

@@ -93,7 +93,6 @@ def change(anomaly: Cube, period: Sequence[int]) -> Cube:
     DataError
         If the data lacks more than a tenth of the years.
     """
-    steps.require_years(anomaly.coord("year").points.tolist(), period, anomaly.name())
     return steps.years_between(anomaly, *period).collapsed("year", iris.analysis.MEAN)
 
 
@@ -170,8 +169,10 @@ def series(models: Mapping[str, Cube], *, span: str = "overlap") -> CubeList:
     DataError
         If no year is in all.
     """
+    models = {name: cube.copy() for name, cube in models.items()}
     first = next(iter(models.values()))
-    models = {name: _in_units(cube, first) for name, cube in models.items()}
+    for cube in models.values():
+        _use_units_of(first, cube)
     rows = [dict(zip(_years(cube), _filled(cube), strict=True)) for cube in models.values()]
     every = [set(row) for row in rows]
     years = sorted(set.intersection(*every) if span == "overlap" else set.union(*every))
@@ -207,14 +208,6 @@ def series(models: Mapping[str, Cube], *, span: str = "overlap") -> CubeList:
     return CubeList([*cubes, members])
 
 
-def _in_units(cube: Cube, first: Cube) -> Cube:
-    if cube.units == first.units:
-        return cube
-    cube = cube.copy()
-    cube.convert_units(first.units)
-    return cube
-
-
 def describe(cubes: CubeList, models: Models, sources: Sequence[str]) -> None:
     """Name in the attributes of results which models they are made of, and which are left out."""
     for cube in cubes:
@@ -242,13 +235,7 @@ def _fit(cube: Cube, first: Cube) -> None:
     DataError
         If it does not fit.
     """
-    if cube.units != first.units:
-        try:
-            cube.convert_units(first.units)
-        except ValueError as error:
-            raise DataError(
-                f"{cube.name()} is in {cube.units}, and in {first.units} of the other models."
-            ) from error
+    _use_units_of(first, cube)
     names = [coord.name() for coord in first.dim_coords]
     if sorted(names) == sorted(coord.name() for coord in cube.dim_coords):
         cube.transpose([cube.coord_dims(name)[0] for name in names])
@@ -261,6 +248,16 @@ def _fit(cube: Cube, first: Cube) -> None:
     for name, points in here.items():
         if there[name].shape != points.shape or not nearly_equal(there[name], points):
             raise DataError(f"{cube.name()} has another {name} than in the other models.")
+
+
+def _use_units_of(first: Cube, cube: Cube) -> None:
+    if cube.units != first.units:
+        try:
+            cube.convert_units(first.units)
+        except ValueError as error:
+            raise DataError(
+                f"{cube.name()} is in {cube.units}, and in {first.units} of the other models."
+            ) from error
 
 
 def _dimensions(cube: Cube) -> dict[str, np.ndarray]:

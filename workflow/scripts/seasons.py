@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dask.array as da
 import iris
@@ -49,9 +50,7 @@ def climatology(cube: Cube, baseline: Sequence[int], part: str) -> Cube:
         If the data lacks more than a tenth of the years of the baseline.
     """
     first, last = baseline
-    cube = _categorised(cube, part)
-    steps.require_years(cube.coord("year").points.tolist(), baseline, cube.name())
-    cube = steps.years_between(cube, first, last)
+    cube = steps.years_between(_categorised(cube, part), first, last)
     keywords = {}
     if cube.coord("time").has_bounds():
         lengths = np.diff(cube.coord("time").bounds, axis=1)[:, 0]
@@ -133,25 +132,23 @@ def _bound_by_parts(result: Cube, part: str) -> None:
     time = result.coord("time")
     if not time.has_bounds():
         return
-    for place, name in enumerate(result.coord(PARTS[part]).points.tolist()):
+    bounds = []
+    names = result.coord(PARTS[part]).points.tolist()
+    for name, (first, last) in zip(names, time.units.num2date(time.bounds), strict=True):
         # January is month 1; a season has the initials of its months.
         start = name if part == "month" else _SEASONS[name]
-        end = (start + (1 if part == "month" else 3) - 1) % 12 + 1
-        first, last = time.units.num2date(time.bounds[place])
-        begin = first.replace(
-            year=first.year - (start > first.month),
-            **_midnight(start),
-        )
-        after = (last.month, last.day, last.hour, last.minute, last.second) > (end, 1, 0, 0, 0)
-        finish = last.replace(year=last.year + after, **_midnight(end))
-        bounds = time.bounds.copy()
-        bounds[place] = time.units.date2num([begin, finish])
-        time.bounds = bounds
+        after = (start + (1 if part == "month" else 3) - 1) % 12 + 1
+        begin, end = _begin_of(start, first), _begin_of(after, last)
+        begin = begin.replace(year=begin.year - (begin > first))
+        bounds.append([begin, end.replace(year=end.year + (end < last))])
+    # date2num makes 64-bit integers of whole days, which are no type of a time in CF 1.7.
+    time.bounds = np.asarray(time.units.date2num(bounds), time.points.dtype)
     time.climatological = True
 
 
-def _midnight(month: int) -> dict[str, int]:
-    return {"month": month, "day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0}
+def _begin_of(month: int, date: Any) -> Any:
+    """Return the begin of a month in the year of a date."""
+    return date.replace(month=month, day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def _categorised(cube: Cube, part: str) -> Cube:

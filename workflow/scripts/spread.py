@@ -129,7 +129,10 @@ def trend(annual: Cube) -> Cube:
 
 
 def _slope(data: da.Array, away: np.ndarray, dimension: int) -> da.Array:
-    """Fit lines through what is there along a dimension, in one pass."""
+    """Return the slopes of the lines through the values of each point that are not missing.
+
+    `away` is the distance of each year from the mean of all years.
+    """
     filled = da.ma.filled(data.astype("f8"), np.nan)
     is_there = da.isfinite(filled)
 
@@ -137,13 +140,13 @@ def _slope(data: da.Array, away: np.ndarray, dimension: int) -> da.Array:
         return da.where(is_there, values, 0.0).sum(axis=dimension)
 
     count = is_there.sum(axis=dimension)
-    sum_t, sum_y = total(away), total(filled)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        above = total(away * filled) - sum_t * sum_y / count
-        below = total(away**2) - sum_t**2 / count
-        slope = above / below
     enough = count >= max(2, steps.MIN_COVERAGE * data.shape[dimension])
-    return da.ma.masked_where(~enough, slope)
+    # Nothing is divided by zero: where there are not enough, the result is missing.
+    years = da.where(enough, count, 1)
+    sum_t, sum_y = total(away), total(filled)
+    above = total(away * filled) - sum_t * sum_y / years
+    below = da.where(enough, total(away**2) - sum_t**2 / years, 1.0)
+    return da.ma.masked_where(~enough, above / below)
 
 
 def percentiles(cube: Cube, percents: Sequence[float]) -> Cube:

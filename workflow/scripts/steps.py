@@ -7,7 +7,7 @@ result is saved.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dask
@@ -23,7 +23,7 @@ from iris.cube import Cube, CubeList
 
 import hybrid
 from bad_data import DataError
-from units import difference_units
+from units import use_difference_units
 
 # What will be the default: times to the microsecond, and attributes of the file
 # apart from those of its variables.
@@ -39,7 +39,8 @@ SMALL = 2**24
 #: Values of a chunk in a file.
 STORED_VALUES = 2**18
 
-#: A year counts when its data covers this share of the best covered year.
+#: A year counts when its data covers this share of the best covered year, and a period when
+#: the data has this share of its years.
 MIN_COVERAGE = 0.9
 
 #: Days: that share of a year of twelve months of 30 days.
@@ -145,28 +146,22 @@ def years_between(annual: Cube, first: int, last: int) -> Cube:
     Raises
     ------
     DataError
-        If there are none.
+        If more than a tenth of them is missing.
     """
+    require_years(annual, (first, last))
     years = annual.coord("year").points
-    inside = (first <= years) & (years <= last)
-    if not inside.any():
-        raise DataError(
-            f"{annual.name()} has no year in {first}-{last}; it covers {years[0]}-{years[-1]}."
-        )
-    return select(annual, "year", inside)
+    return select(annual, "year", (first <= years) & (years <= last))
 
 
-def require_years(years: Collection[int], period: Sequence[int], name: str) -> None:
+def require_years(cube: Cube, period: Sequence[int]) -> None:
     """Refuse data that lacks more than a tenth of the years of a period.
 
     Parameters
     ----------
-    years : collection of int
-        Those that the data has.
+    cube : Cube
+        With a coordinate ``year``, in which a year may occur more than once.
     period : sequence of int
         First and last year.
-    name : str
-        Of the data, for the message.
 
     Raises
     ------
@@ -174,12 +169,13 @@ def require_years(years: Collection[int], period: Sequence[int], name: str) -> N
         If it does.
     """
     first, last = period
-    found = len({year for year in years if first <= year <= last})
+    years = np.unique(cube.coord("year").points)
+    found = int(((first <= years) & (years <= last)).sum())
     wanted = last - first + 1
     if found < MIN_COVERAGE * wanted:
         raise DataError(
-            f"{name} has {found} of the {wanted} years {first}-{last}; it covers "
-            f"{min(years)}-{max(years)}."
+            f"{cube.name()} has {found} of the {wanted} years {first}-{last}; it covers "
+            f"{years[0]}-{years[-1]}."
         )
 
 
@@ -205,7 +201,6 @@ def climatology(annual: Cube, baseline: Sequence[int]) -> Cube:
         If the data lacks more than a tenth of the years of the baseline.
     """
     first, last = baseline
-    require_years(annual.coord("year").points.tolist(), baseline, annual.name())
     years = hybrid.drop_varying(years_between(annual, first, last), "year")
     result = years.collapsed("year", iris.analysis.MEAN)
     result.cell_methods = (*annual.cell_methods, CellMethod("mean", "time"))
@@ -240,10 +235,7 @@ def anomaly(annual: Cube, normal: Cube) -> Cube:
 
 def difference(cube: Cube, name: str) -> Cube:
     """Name a cube whose data are differences, and give it units for these."""
-    units, factor = difference_units(cube.units)
-    if factor != 1:
-        cube.data = cube.core_data() * factor
-    cube.units = units
+    use_difference_units(cube)
     return renamed(cube, name)
 
 

@@ -104,6 +104,14 @@ def difference_units(units: Unit) -> tuple[Unit, float]:
     return kelvin, factor
 
 
+def use_difference_units(cube: Cube) -> None:
+    """Give a cube whose data are differences the units for these; lazy data stays lazy."""
+    units, factor = difference_units(cube.units)
+    if factor != 1:
+        cube.data = cube.core_data() * factor
+    cube.units = units
+
+
 def _convert_water_flux(cube: Cube, units: str) -> bool:
     name, other = cube.standard_name, dict[str | None, str | None](WATER_FLUXES)
     other |= {rate: flux for flux, rate in WATER_FLUXES.items() if rate}

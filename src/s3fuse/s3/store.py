@@ -231,19 +231,7 @@ class Store:
         size: int,
         write: Callable[[bytes, int], Any],
     ) -> None:
-        """Read a piece of one version of an object; raises what s3fs raises.
-
-        Parameters
-        ----------
-        url : S3Url
-            The object.
-        info : ObjectInfo
-            The version.
-        start, size : int
-            Bytes.
-        write : callable
-            Is given each chunk as it comes, and its position in the object.
-        """
+        """Read a piece of one version of an object; see `s3fuse.s3.client.Client.read`."""
         self._wait(self._client.read, None, url, info, start, size, write)
 
     def _send(
