@@ -18,6 +18,7 @@ import pytest
 
 from fault_proxy import Proxy, proxied
 from s3fuse.embedded_server import Server, serving
+from s3fuse.gateway.keeper import GATEWAY, KEEPER
 from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -110,7 +111,7 @@ def daemons() -> list[str]:
         line = " ".join(process.info["cmdline"] or ())
         if process.info["name"] in DAEMONS and process.info["status"] != "zombie":
             found.append(line)
-        if "s3fuse.gateway" in line:
+        if process.info["name"] in (KEEPER, GATEWAY):
             with suppress(psutil.Error):
                 found.append(f"{line} of {process.environ().get('XDG_RUNTIME_DIR')}")
     return [line for line in found if _is_of_tests(line)]

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import Bucket, daemons, mounted, output_of, snakemake, snakemake_command
 from s3fuse.embedded_server import Server
+from s3fuse.gateway.keeper import GATEWAY, KEEPER
 
 pytestmark = pytest.mark.fuse
 
@@ -80,7 +81,7 @@ class Running:
 
     def kill_jobs(self) -> None:
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            if child.name() != "s3fs":
+            if child.name() not in (KEEPER, GATEWAY, "s3fs"):
                 child.kill()
 
     def run_again(self) -> subprocess.CompletedProcess[str]:

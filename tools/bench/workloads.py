@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.data import BATCH, MANY, SAMPLES
 from bench.sides import Place
-from s3fuse.mount.options import Reading
-from s3fuse.mount.s3fs_cache.prefill import BLOCK, HEAD, TAIL
+from s3fuse.gateway.cache import BLOCK
+from s3fuse.gateway.metadata import HEAD, TAIL
 
 WORK = Path(__file__).with_name("work.py")
 REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")
@@ -137,7 +137,7 @@ DAYS = (
 #: Bytes of a page, from whose start s3fs reads.
 PAGE = 4096
 #: What s3fs reads where a byte is missing.
-STEP = Reading.RANDOM.ahead
+STEP = 5 * 2**20
 #: A listing of each bucket for planning, and the one with which s3fs starts.
 LISTS = {"LIST": 3}
 #: Our look at an input before and after the job, and at the output; s3fs's at the

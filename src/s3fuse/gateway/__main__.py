@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from s3fuse.gateway.catalogue import Catalogue
+from s3fuse.gateway.keeper import GATEWAY, begin
 from s3fuse.gateway.options import CONTROL, GatewayOptions
 from s3fuse.gateway.server import Server
 from s3fuse.gateway.upstream import Upstream
@@ -29,6 +30,7 @@ from s3fuse.s3.client import Client, log_quietly
 
 def main() -> None:
     """Serve until the standard input ends."""
+    begin(GATEWAY)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     # Whoever starts a run may have few descriptors, and thousands of inputs.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -6,7 +6,8 @@ again; requests wait meanwhile at the port, which stays open.  When s3fs has end
 everything else.
 
 s3fs inherits the open port.  So nobody else can take it and serve other data under our
-name, not even when the gateway and this process have been killed.
+name, not even when the gateway and this process have been killed; s3fs is killed then, as
+nobody would answer it any more.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+#: How the two processes of a mount beside s3fs are called in lists of processes.
+KEEPER, GATEWAY = "s3fuse-keeper", "s3fuse-gateway"
 #: A gateway that dies so many times within so many seconds cannot be helped.
 MOST_DEATHS, WITHIN = 5, 60.0
 #: Seconds that a gateway gets to end.
@@ -158,13 +162,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # At SIGTERM it would wait for answers that do not come.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def begin(name: str) -> None:
+    """Name this process, and let it end with what it serves only, whatever all jobs are sent."""
+    Path("/proc/self/comm").write_text(name)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not SIG_IGN, which s3fs would inherit.
+        signal.signal(number, lambda *_: None)
 
 
 def main() -> None:
     """Keep one mount."""
-    # A stopped terminal or a user's Ctrl-C is not meant for what jobs read.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin(KEEPER)
     orders = Orders.from_line(sys.stdin.buffer.readline())
     Keeper(orders, int(sys.argv[1])).run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -292,6 +293,27 @@ def test_where_the_keeper_is_killed_the_bucket_is_mounted_again(
     assert alive == []
     wait_for(lambda: link.readlink() != show_path(mount, info))
     assert link.read_text() == "content"
+
+
+def test_who_reads_gets_an_error_where_nobody_answers_any_more(
+    made: Mounts, counted: Connection, proxy: Proxy, bucket: Bucket
+) -> None:
+    bucket.write("x", content_of(3, 60 * MEGABYTE))
+    proxy.faults.total_bandwidth = 5 * MEGABYTE
+    mount = made.mount(bucket.name, counted)
+    path = show(made, mount, look(bucket.store, bucket.name, "x"))
+    descriptor = os.open(path, os.O_RDONLY)
+    assert len(os.pread(descriptor, 100, 0)) == 100
+    victims = [psutil.Process(mount.keeper.pid if mount.keeper else 0), gateway_of(mount)]
+    threading.Timer(0.5, lambda: [each.kill() for each in victims]).start()
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"Input/output error|not connected|abort"):
+        while True:
+            os.pread(descriptor, MEGABYTE, 50 * MEGABYTE)
+    assert time.monotonic() - start < 10
+    # What is closed of a mount that is gone is an error, too.
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def show_path(mount: Mount, info: ObjectInfo) -> Path:
