@@ -103,7 +103,7 @@ def command(
         "rw",
         f"use_cache={_escaped(str(mount.cache))}",
         f"tmpdir={_escaped(str(mount.cache))}",
-        _threads(version, PIECES),
+        _threads(version, PIECES, requests=5),
         f"retries={connection.retries}",
         "umask=0077",
         "readwrite_timeout=60",
@@ -135,7 +135,8 @@ def command_for_gateway(
         *_common(version, mount, gateway),
         "ro",
         f"tmpdir={_escaped(str(mount.cache))}",
-        _threads(version, 1),
+        # Each piece that is read ahead is moved for nothing where a job reads here and there.
+        _threads(version, 1, requests=2),
         "umask=0222",
         # The gateway has patience with the store. s3fs asks again what is refused for good, too,
         # and after some seconds each time; what is cut where a gateway dies must be asked again.
@@ -179,9 +180,12 @@ def _bound(mount: Mount, size: int | None) -> list[str]:
     return [f"ensure_diskfree={-(-spare // 2**20)}"]
 
 
-def _threads(version: tuple[int, int], count: int) -> str:
-    # Called max_thread_count since 1.96, where it bounds all threads.
-    return f"max_thread_count={max(count, 5)}" if version >= (1, 96) else f"parallel_count={count}"
+def _threads(version: tuple[int, int], pieces: int, requests: int) -> str:
+    # Since 1.96 one number says how many pieces are read ahead, and how many requests there
+    # are at the same time, of whatever kind.
+    if version >= (1, 96):
+        return f"max_thread_count={requests}"
+    return f"parallel_count={pieces}"
 
 
 def _with(mount: Mount, values: list[str], options: MountOptions) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import urllib.error
 import urllib.request
@@ -81,20 +80,22 @@ def test_the_port_is_not_free_while_s3fs_lives(mount: Mount) -> None:
     assert mount.daemon
     assert mount.keeper
     keeper, s3fs = psutil.Process(mount.keeper.pid), psutil.Process(mount.daemon.pid)
-    gateways = [each for each in keeper.children() if each.pid != s3fs.pid]
-    # Stopped, s3fs outlives what would end it.
-    s3fs.suspend()
+    (gateway,) = (each for each in keeper.children() if each.pid != s3fs.pid)
+    # Nobody starts another gateway then.
+    keeper.suspend()
     try:
-        for process in (keeper, *gateways):
-            process.send_signal(signal.SIGKILL)
-        psutil.wait_procs([keeper, *gateways], 10)
+        gateway.kill()
+        wait_for(lambda: gateway.status() == psutil.STATUS_ZOMBIE)
         for reuse in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             with socket.socket() as thief:
                 thief.setsockopt(socket.SOL_SOCKET, reuse, 1)
                 with pytest.raises(OSError, match="Address already in use"):
                     thief.bind(("127.0.0.1", port))
+        # Where the keeper is killed, too, nobody asks any more when the port becomes free.
+        keeping = [each for each in s3fs.net_connections() if each.status == psutil.CONN_LISTEN]
+        assert [each.laddr.port for each in keeping] == [port]
     finally:
-        s3fs.resume()
+        keeper.kill()
     wait_for(lambda: not s3fs.is_running() or s3fs.status() == psutil.STATUS_ZOMBIE)
 
 
