@@ -6,6 +6,7 @@ import contextlib
 import enum
 import http.client
 import shutil
+import ssl
 import tempfile
 import threading
 import time
@@ -38,7 +39,7 @@ from s3fuse.publish.journal import Journal
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
-from s3fuse.s3.translate import explained
+from s3fuse.s3.translate import TRUST, explained, untrusted
 from s3fuse.urls import S3Url
 
 #: Seconds within which an endpoint must answer, and a bucket.
@@ -179,7 +180,9 @@ class Doctor:
             url = f"https://s3.{self.connection.region or 'us-east-1'}.amazonaws.com"
         answers: list[Any] = []
         # Looking up a name takes as long as it takes, hence the thread.
-        thread = threading.Thread(target=lambda: answers.append(_head(url)), daemon=True)
+        thread = threading.Thread(
+            target=lambda: answers.append(_head(url, self.connection.authorities)), daemon=True
+        )
         start = time.monotonic()
         thread.start()
         thread.join(ENDPOINT_TIMEOUT)
@@ -189,6 +192,8 @@ class Doctor:
                 f"{place} did not answer within {ENDPOINT_TIMEOUT:.0f} s; check endpoint_url, the "
                 "network and proxies."
             )
+        if isinstance(answer, ssl.SSLError):
+            raise EndpointError(f"{untrusted(place, answer)}; {TRUST}.")
         if isinstance(answer, Exception):
             raise EndpointError(
                 f"{place} cannot be reached ({answer}); check endpoint_url and that the service "
@@ -309,11 +314,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _head(url: str) -> str | Exception:
+def _head(url: str, authorities: str | None) -> str | Exception:
     """The time stamp of an answer to an unsigned request, or what went wrong."""
     request = urllib.request.Request(url, method="HEAD")
     try:
-        opener = urllib.request.build_opener(_NoRedirect)
+        context = ssl.create_default_context(cafile=authorities)
+        opener = urllib.request.build_opener(
+            _NoRedirect, urllib.request.HTTPSHandler(context=context)
+        )
         with opener.open(request, timeout=ENDPOINT_TIMEOUT) as answer:
             return str(answer.headers.get("Date", ""))
     except urllib.error.HTTPError as error:

@@ -87,6 +87,8 @@ def _direct(
     command = daemon.command(daemon.version(), mount, connection, options)
     environment = daemon.environment(connection.credentials().environment)
     environment |= daemon.confinement(connection)
+    if connection.authorities:
+        environment["CURL_CA_BUNDLE"] = connection.authorities
     process = daemon.start(command, environment, mount.log_file)
     with _ending_on_error(process):
         yield replace(mount, daemon=Process.of(process.pid)), process

@@ -136,6 +136,15 @@ class Connection:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     @property
+    def authorities(self) -> str | None:
+        """The file of certificate authorities that AWS tools trust; None for this machine's.
+
+        Rules: https://docs.aws.amazon.com/sdkref/latest/guide/feature-gen-config.html
+        """
+        settings, _ = _configuration(self.profile)
+        return os.environ.get("AWS_CA_BUNDLE") or settings.get("ca_bundle")
+
+    @property
     def origin(self) -> str:
         """Where the credentials are taken from, for messages."""
         if self.anonymous:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +36,9 @@ REQUIRED_FIELDS = MappingProxyType(
 )
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
+#: What to do where a certificate is not taken.
+TRUST = "name the authority's file in AWS_CA_BUNDLE"
+_REASON = re.compile(r"certificate verify failed: (.*?) \(_ssl")
 
 
 def code_of(error: Exception) -> str:
@@ -126,6 +131,10 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             return _elsewhere(url, place)
         case "301" | "302" | "303" | "307" | "308":
             return _elsewhere(url, place)
+    if isinstance(error, boto.SSLError | ssl.SSLError | aiohttp.ClientSSLError):
+        return EndpointError(
+            f"{untrusted(place, error)}, so s3://{url.bucket} cannot be used; {TRUST}."
+        )
     if isinstance(error, boto.ClientError) and is_transient(error):
         return EndpointError(
             f"{place} keeps answering {code} when asked to {action} {url}; try again later."
@@ -151,6 +160,15 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             "check endpoint_url and that the service is up."
         )
     return S3FuseError(f"Could not {action} {url} at {place}: {error}.")
+
+
+def untrusted(place: str, error: Exception) -> str:
+    """Say why the certificate of a store is not taken."""
+    reason = f"{error} {error.__cause__}"
+    if "local issuer" in reason or "self-signed" in reason or "self signed" in reason:
+        return f"The certificate of {place} is from an authority that is not known here"
+    found = _REASON.search(reason)
+    return f"The certificate of {place} is not taken ({found[1] if found else error})"
 
 
 def _elsewhere(url: S3Url, place: str) -> EndpointError:
