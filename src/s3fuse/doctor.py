@@ -30,6 +30,7 @@ from s3fuse.errors import (
     MountUnavailable,
     QueryError,
     S3FuseError,
+    SettingsError,
 )
 from s3fuse.mount import daemon
 from s3fuse.mount.mounts import NO_LINKS, Mounts
@@ -192,9 +193,9 @@ class Doctor:
                 f"{place} did not answer within {ENDPOINT_TIMEOUT:.0f} s; check endpoint_url, the "
                 "network and proxies."
             )
-        if isinstance(answer, ssl.SSLError):
-            raise EndpointError(f"{untrusted(place, answer)}; {TRUST}.")
         if isinstance(answer, Exception):
+            if reason := untrusted(place, answer):
+                raise SettingsError(f"{reason}; {TRUST}.")
             raise EndpointError(
                 f"{place} cannot be reached ({answer}); check endpoint_url and that the service "
                 "is up."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +15,7 @@ from s3fuse.errors import (
     ObjectChanged,
     ObjectNotFound,
     S3FuseError,
+    SettingsError,
 )
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.credentials import no_credentials
@@ -38,7 +38,7 @@ REQUIRED_FIELDS = MappingProxyType(
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 #: What to do where a certificate is not taken.
 TRUST = "name the authority's file in AWS_CA_BUNDLE"
-_REASON = re.compile(r"certificate verify failed: (.*?) \(_ssl")
+_UNTRUSTED = re.compile(r"certificate verify failed: (.*?) \(_ssl")
 
 
 def code_of(error: Exception) -> str:
@@ -131,10 +131,8 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             return _elsewhere(url, place)
         case "301" | "302" | "303" | "307" | "308":
             return _elsewhere(url, place)
-    if isinstance(error, boto.SSLError | ssl.SSLError | aiohttp.ClientSSLError):
-        return EndpointError(
-            f"{untrusted(place, error)}, so s3://{url.bucket} cannot be used; {TRUST}."
-        )
+    if reason := untrusted(place, error):
+        return SettingsError(f"{reason}, so s3://{url.bucket} cannot be used; {TRUST}.")
     if isinstance(error, boto.ClientError) and is_transient(error):
         return EndpointError(
             f"{place} keeps answering {code} when asked to {action} {url}; try again later."
@@ -163,12 +161,13 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
 
 
 def untrusted(place: str, error: Exception) -> str:
-    """Say why the certificate of a store is not taken."""
-    reason = f"{error} {error.__cause__}"
-    if "local issuer" in reason or "self-signed" in reason or "self signed" in reason:
+    """Say why the certificate of a store is not taken; nothing if it is, or was not shown."""
+    found = _UNTRUSTED.search(str(error))
+    if not found:
+        return ""
+    if re.search("local issuer|self[- ]signed", found[1]):
         return f"The certificate of {place} is from an authority that is not known here"
-    found = _REASON.search(reason)
-    return f"The certificate of {place} is not taken ({found[1] if found else error})"
+    return f"The certificate of {place} is not taken ({found[1]})"
 
 
 def _elsewhere(url: S3Url, place: str) -> EndpointError:
