@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -70,7 +71,7 @@ class View:
         """The version of a single object; None for a folder."""
         return self.objects.get("")
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The directory of the mount that holds it, with a slash."""
         digest = hashlib.sha256(self.name.encode(errors="surrogateescape"))
@@ -85,7 +86,8 @@ class View:
 
     def entries(self) -> dict[str, ObjectInfo]:
         """Return its objects by their paths in the mount."""
-        return {f"{self.path}/{path}" if path else self.path: i for path, i in self.objects.items()}
+        top = self.path
+        return {f"{top}/{path}" if path else top: info for path, info in self.objects.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -132,9 +134,10 @@ class Catalogue:
 
     def show(self, view: View) -> None:
         """Show a view from now on."""
-        if not view.entries().keys() <= self._entries.keys():
+        entries = view.entries()
+        if not entries.keys() <= self._entries.keys():
             self._note(view=view.as_json())
-            self._add(view)
+            self._add(entries)
 
     def pin(self, key: str, info: ObjectInfo | None) -> ObjectInfo | None:
         """Pin what was seen of a key of the bucket; returns what was seen first."""
@@ -208,13 +211,15 @@ class Catalogue:
 
     def _read(self, line: dict[str, Any]) -> None:
         if "view" in line:
-            self._add(View.from_json(line["view"]))
+            self._add(View.from_json(line["view"]).entries())
         elif "pin" in line:
             self._pins[line["pin"]] = ObjectInfo(**line["info"]) if line["info"] else None
 
-    def _add(self, view: View) -> None:
-        self._entries |= view.entries()
-        self._names = sorted(self._entries)
+    def _add(self, entries: Mapping[str, ObjectInfo]) -> None:
+        self._names += entries.keys() - self._entries.keys()
+        # Most of it is in order.
+        self._names.sort()
+        self._entries |= entries
 
     def _note(self, **line: Any) -> None:
         self._file.write(json.dumps(line) + "\n")
