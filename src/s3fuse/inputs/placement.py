@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3fuse.errors import MountError, MountUnavailable
 from s3fuse.gateway.catalogue import View
-from s3fuse.inputs.download import download, download_folder
+from s3fuse.inputs.download import download, download_folder, no_place
 from s3fuse.inputs.prefetch import Prefetcher
 from s3fuse.mount.daemon import require
 from s3fuse.mount.mounts import Mounts
@@ -130,7 +130,7 @@ class Placement:
         """
         if not copy and self.is_mounted(info.size) and (mount := self._mounted(url)):
             is_sequential = reading is Reading.SEQUENTIAL
-            self._link(mount, View.of_object(info, sequential=is_sequential), path, info.mtime)
+            self._link(mount, View.of_object(info, sequential=is_sequential), url, path, info.mtime)
             return
         if not self._prefetcher.take(url, info, path):
             download(self.store, url, info, path)
@@ -157,7 +157,7 @@ class Placement:
         mountable = url.is_folder and not copy and self.is_mounted(sum(info.size for info in infos))
         if mountable and (mount := self._mounted(url)):
             newest = max(info.mtime for info in infos)
-            self._link(mount, View.of_folder(url.key, infos), path, newest)
+            self._link(mount, View.of_folder(url.key, infos), url, path, newest)
             return
         download_folder(self.store, url, infos, path, CONCURRENCY)
 
@@ -181,8 +181,16 @@ class Placement:
             self._is_unavailable()
             return None
 
-    def _link(self, mount: Mount, view: View, path: Path, mtime: float) -> None:
-        _replace(path, self.mounts.show(mount, view), mtime)
+    def _link(self, mount: Mount, view: View, url: S3Url, path: Path, mtime: float) -> None:
+        target = self.mounts.show(mount, view)
+        try:
+            if view.single:
+                # A directory in its place holds inputs of other jobs.
+                make_link(target, path, mtime)
+            else:
+                _replace(path, target, mtime)
+        except OSError as error:
+            raise no_place(url, path, error) from error
 
     def _is_unavailable(self) -> bool:
         with self._lock:

@@ -24,15 +24,12 @@ def make_link(target: Path, path: Path, mtime: float | None = None) -> None:
         Its time stamp, in seconds since the epoch.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".link-", dir=path.parent))
-    try:
-        link = temporary / "link"
+    with tempfile.TemporaryDirectory(prefix=".link-", dir=path.parent) as temporary:
+        link = Path(temporary, "link")
         link.symlink_to(target)
         if mtime is not None:
             os.utime(link, (mtime, mtime), follow_symlinks=False)
         link.replace(path)
-    finally:
-        temporary.rmdir()
 
 
 def links_into(places: Collection[Path], below: Path) -> Iterator[Path]:
