@@ -40,7 +40,7 @@ from s3fuse.publish.journal import Journal
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
-from s3fuse.s3.translate import TRUST, explained, untrusted
+from s3fuse.s3.translate import explained, untrusted
 from s3fuse.urls import S3Url
 
 #: Seconds within which an endpoint must answer, and a bucket.
@@ -195,7 +195,7 @@ class Doctor:
             )
         if isinstance(answer, Exception):
             if reason := untrusted(place, answer):
-                raise SettingsError(f"{reason}; {TRUST}.")
+                raise SettingsError(f"{reason}; name the authority's file in AWS_CA_BUNDLE.")
             raise EndpointError(
                 f"{place} cannot be reached ({answer}); check endpoint_url and that the service "
                 "is up."

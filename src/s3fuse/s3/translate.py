@@ -36,8 +36,6 @@ REQUIRED_FIELDS = MappingProxyType(
 )
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
-#: What to do where a certificate is not taken.
-TRUST = "name the authority's file in AWS_CA_BUNDLE"
 _UNTRUSTED = re.compile(r"certificate verify failed: (.*?) \(_ssl")
 
 
@@ -132,7 +130,10 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
         case "301" | "302" | "303" | "307" | "308":
             return _elsewhere(url, place)
     if reason := untrusted(place, error):
-        return SettingsError(f"{reason}, so s3://{url.bucket} cannot be used; {TRUST}.")
+        return SettingsError(
+            f"{reason}, so s3://{url.bucket} cannot be used; name the authority's file in "
+            "AWS_CA_BUNDLE."
+        )
     if isinstance(error, boto.ClientError) and is_transient(error):
         return EndpointError(
             f"{place} keeps answering {code} when asked to {action} {url}; try again later."
