@@ -182,7 +182,7 @@ class Doctor:
         answers: list[Any] = []
         # Looking up a name takes as long as it takes, hence the thread.
         thread = threading.Thread(
-            target=lambda: answers.append(_head(url, self.connection.authorities)), daemon=True
+            target=lambda: answers.append(_head(url, self.connection)), daemon=True
         )
         start = time.monotonic()
         thread.start()
@@ -315,13 +315,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _head(url: str, authorities: str | None) -> str | Exception:
+def _head(url: str, connection: Connection) -> str | Exception:
     """The time stamp of an answer to an unsigned request, or what went wrong."""
     request = urllib.request.Request(url, method="HEAD")
     try:
-        context = ssl.create_default_context(cafile=authorities)
+        context = ssl.create_default_context(cafile=connection.authorities)
         opener = urllib.request.build_opener(
-            _NoRedirect, urllib.request.HTTPSHandler(context=context)
+            _NoRedirect,
+            urllib.request.HTTPSHandler(context=context),
+            urllib.request.ProxyHandler({} if connection.is_here else None),
         )
         with opener.open(request, timeout=ENDPOINT_TIMEOUT) as answer:
             return str(answer.headers.get("Date", ""))

@@ -202,7 +202,8 @@ def confinement(connection: Connection) -> dict[str, str]:
     the environment names a proxy, that one decides which hosts can be reached.
     """
     proxies = ("http_proxy", "https_proxy", "all_proxy")
-    if any(value and name.lower() in proxies for name, value in os.environ.items()):
+    is_set = any(value and name.lower() in proxies for name, value in os.environ.items())
+    if is_set and not connection.is_here:
         return {name: v for name, v in os.environ.items() if name.lower().endswith("_proxy")}
     hosts = [domain.lstrip(".") for domain in AWS_DOMAINS]
     if not connection.is_aws:

@@ -7,7 +7,9 @@ profile, container and instance roles), or are left out for public data.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import ipaddress
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -128,6 +130,14 @@ class Connection:
         if not self.endpoint_url:
             return True
         return str(urlsplit(self.endpoint_url).hostname).endswith(AWS_DOMAINS)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the store is on this machine, which no proxy can reach."""
+        host = str(urlsplit(self.endpoint_url).hostname) if self.endpoint_url else ""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(host).is_loopback
+        return host == "localhost"
 
     @property
     def identity(self) -> str:
