@@ -273,7 +273,8 @@ class Server:
         self._verified.add(name)
         path = self._cache.object(info).path
         part_size = await self._upstream.part_size(info)
-        if await asyncio.to_thread(is_damaged, path, info, part_size):
+        is_wrong = await asyncio.to_thread(is_damaged, path, info, part_size)
+        if is_wrong and not await self._upstream.is_opaque(info):
             self._cache.forget(info)
             raise ObjectChanged(
                 f"s3://{self._options.bucket}/{info.key} is not what its checksum says; it was "

@@ -74,6 +74,17 @@ class Upstream:
             return None
         return ObjectInfo.from_answer(key, answer, "ContentLength")
 
+    async def is_opaque(self, info: ObjectInfo) -> bool:
+        """Tell whether the ETag of a version is no MD5, as under SSE-KMS; a listing does not."""
+        asked = {"Key": info.key, "IfMatch": f'"{info.etag}"'}
+        if version := self._version_ids.get(version_name(info)):
+            asked["VersionId"] = version
+        try:
+            answer = await self._ask("head_object", "look at", info.key, **asked)
+        except S3FuseError:
+            return False
+        return ObjectInfo.from_answer(info.key, answer, "ContentLength").opaque
+
     async def part_size(self, info: ObjectInfo) -> int | None:
         """Return the bytes of the first part of an upload in parts; None if the store says none.
 

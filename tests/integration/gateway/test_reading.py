@@ -379,6 +379,37 @@ def test_a_whole_object_is_compared_with_its_checksum(
     assert [failed for failed, _ in made.failures(bucket.name)] == [info]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b"x-amz-server-side-encryption: aws:kms", b"x-amz-server-side-encryption: AES256"],
+    ids=["SSE-KMS", "SSE-S3"],
+)
+def test_an_etag_that_is_no_checksum_is_not_taken_for_one(
+    made: Mounts, counted: Connection, proxy: Proxy, bucket: Bucket, header: bytes
+) -> None:
+    path = bucket.write("x", b"1" * 3 * MEGABYTE)
+    info = look(bucket.store, bucket.name, "x")
+    before = path.stat()
+    # The store remembers the MD5 of this, as AWS has an ETag under SSE-KMS that is none.
+    path.write_bytes(b"2" * 3 * MEGABYTE)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    proxy.faults.header = header
+    mount = made.mount(bucket.name, counted)
+    shown = show(made, mount, info, sequential=True)
+    if b"kms" in header:
+        wait_for(lambda: moved(made_link(made, shown)) == info.size)
+        time.sleep(1)
+        assert shown.read_bytes() == b"2" * 3 * MEGABYTE
+    else:
+        wait_for(lambda: [failed for failed, _ in made.failures(bucket.name)] == [info])
+
+
+def made_link(made: Mounts, target: Path) -> Path:
+    """Return a link of a job."""
+    make_link(target, made.links / "link")
+    return made.links / "link"
+
+
 def test_inputs_are_read_with_few_descriptors(
     made: Mounts, server: Server, bucket: Bucket, tmp_path: Path
 ) -> None:

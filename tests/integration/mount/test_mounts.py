@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from s3fuse.mount.s3fs_cache.page_list import list_file
 from s3fuse.mount.s3fs_cache.pending_uploads import unsent
 from s3fuse.mount.sweep import sweep
 from s3fuse.mount.unmount import fusermount, unmount, unmount_all
-from s3fuse.node.links import make_link
+from s3fuse.node.links import links_into, make_link
 from s3fuse.node.processes import Process
 
 pytestmark = pytest.mark.fuse
@@ -279,6 +280,27 @@ def test_a_daemon_that_always_dies_is_not_started_for_ever(
     assert not dead.is_healthy
     made.unmount_own()
     assert_clean(made)
+
+
+def test_links_are_found_while_their_mount_hangs(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    mount = made.mount(bucket.name, server.connection)
+    link = made.links / "folder/x"
+    make_link(mount.point / "not-looked-at", link)
+    assert mount.daemon
+    s3fs = psutil.Process(mount.daemon.pid)
+    s3fs.suspend()
+    found: list[Path] = []
+    # It never ends if it asks the mount; then s3fs has to go on first.
+    thread = threading.Thread(target=lambda: found.extend(links_into([mount.point], made.links)))
+    try:
+        thread.start()
+        thread.join(5)
+        assert found == [link]
+    finally:
+        s3fs.resume()
+        thread.join()
 
 
 def test_a_record_from_before_a_reboot_is_swept(
