@@ -37,7 +37,7 @@ test-s3fs: $(VENV)/test.done system ## what mounts, with the s3fs of Debian 13 a
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
 	@tools/system_packages.sh slurm
 	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/executors.done
-	@$(VENV)-slurm/bin/python -m pytest -m "slurm and not ceph" --tries $(TRIES)
+	@$(VENV)-slurm/bin/python -m pytest tests/slurm -m "slurm and not ceph" --tries $(TRIES)
 
 test-ceph: $(VENV)/test.done system ## a Ceph RADOS Gateway on this machine (as root, on Debian)
 	@tools/system_packages.sh ceph
