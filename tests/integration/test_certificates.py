@@ -74,7 +74,7 @@ def secure(authority: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Server(f"https://localhost:{port}", *keys, pid)
 
 
-@pytest.fixture(params=["environment", "configuration"])
+@pytest.fixture(params=["environment", pytest.param("configuration", marks=pytest.mark.slow)])
 def trusted(
     request: pytest.FixtureRequest,
     authority: Path,

@@ -138,6 +138,7 @@ def test_a_store_elsewhere_is_asked_through_the_proxy(
     assert any(url.startswith(f"{STORE}/{bucket.name}/in.txt") for url in forward.asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--read-write",)], ids=["", "read-write"])
 def test_a_mount_by_hand_reaches_the_store_through_the_proxy(
     tmp_path: Path,
