@@ -4,10 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 TRIES := 10
 QUICK := W1 W2 W3 W4 W5 W6 W7
+MOUNTING := tests/integration/mount tests/integration/gateway tests/integration/test_interactive.py
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tests/integration/sequences.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk tools/reliability/outputs.smk
 
-.PHONY: install demo test test-unit test-slow test-slurm test-ceph lint format docs gallery site links faults bench bench-quick scaling system clean
+.PHONY: install demo test test-unit test-slow test-s3fs test-slurm test-ceph lint format docs gallery site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 	@PYTHONPATH=tools $(BIN)/python -c "from register_profile import registered_profile as r; print('snakemake --profile', r())"
@@ -26,10 +27,17 @@ test-slow: $(VENV)/test.done $(VENV)/stores.done $(VENV)/s3rver.done system ## s
 	@tools/system_packages.sh browser
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not ceph" --tries $(TRIES)
 
+test-s3fs: $(VENV)/test.done system ## what mounts, with the s3fs of Debian 13 and with the newest one (on Debian)
+	@for suite in trixie sid; do \
+	    tools/newer_s3fs.sh $$suite $(VENV)/s3fs-$$suite && \
+	    PATH="$(CURDIR)/$(VENV)/s3fs-$$suite/bin:$$PATH" \
+	        $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(MOUNTING) || exit; \
+	done
+
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
 	@tools/system_packages.sh slurm
 	@$(MAKE) --no-print-directory VENV=$(VENV)-slurm $(VENV)-slurm/executors.done
-	@$(VENV)-slurm/bin/python -m pytest -m "slurm and not ceph" --tries $(TRIES)
+	@$(VENV)-slurm/bin/python -m pytest tests/slurm -m "slurm and not ceph" --tries $(TRIES)
 
 test-ceph: $(VENV)/test.done system ## a Ceph RADOS Gateway on this machine (as root, on Debian)
 	@tools/system_packages.sh ceph

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pytest
 
 from fault_proxy import Proxy, proxied
 from s3fuse.embedded_server import Server, serving
+from s3fuse.gateway.keeper import GATEWAY, KEEPER
+from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
@@ -102,11 +105,15 @@ def mounted() -> list[str]:
 
 
 def daemons() -> list[str]:
-    """The s3fs processes and S3 servers that tests have left running."""
+    """The s3fs processes, gateways and S3 servers that tests have left running."""
     found = []
     for process in psutil.process_iter(["name", "status", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
         if process.info["name"] in DAEMONS and process.info["status"] != "zombie":
-            found.append(" ".join(process.info["cmdline"] or ()))
+            found.append(line)
+        if process.info["name"] in (KEEPER, GATEWAY):
+            with suppress(psutil.Error):
+                found.append(f"{line} of {process.environ().get('XDG_RUNTIME_DIR')}")
     return [line for line in found if _is_of_tests(line)]
 
 
@@ -180,6 +187,23 @@ class Bucket:
     def contents(self) -> dict[str, bytes]:
         keys = self.keys()
         return {key: (self.folder / key).read_bytes() for key in keys}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Mounts]:
+    """The mounts of a working directory of their own, with short patience."""
+    made = Mounts(
+        links=tmp_path / "links",
+        workdir=tmp_path,
+        root=tmp_path / "run",
+        cache_dir=tmp_path / "cache",
+        unmount_timeout=2,
+    )
+    made.links.mkdir()
+    yield made
+    made.unmount()
+    assert not any(str(tmp_path) in line for line in mounted())
+    assert not any(str(tmp_path) in line for line in daemons())
 
 
 MakeBucket = Callable[[], Bucket]

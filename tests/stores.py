@@ -39,6 +39,7 @@ from bucket_requests import BucketRequests
 from capabilities import Capabilities, try_capabilities
 from ceph import ceph_gateway
 from conditions_proxy import enforcing_conditions
+from moto_store import serving_versions
 from ports import free_ports
 from s3fuse.embedded_server import running, serving
 from s3fuse.errors import S3FuseError, ServerError
@@ -132,9 +133,8 @@ def conditional(folder: Path) -> Iterator[Connection]:
 @contextmanager
 def moto(folder: Path) -> Iterator[Connection]:
     """Run moto's server, which keeps everything in memory."""
-    command = [str(BIN / "moto_server"), "--host", "127.0.0.1", "--port", "0"]
-    with running(command, re.compile(r"Running on (http://127\.0\.0\.1:\d+)")) as (url, _):
-        yield Connection(url, "us-east-1", "any", "thing")
+    with serving_versions() as server:
+        yield server.connection
 
 
 @contextmanager

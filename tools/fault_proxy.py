@@ -101,6 +101,8 @@ class Faults:
         Change a byte of each body that clients send.
     refuse : callable, optional
         Given a `Request`, a key of `ERRORS` or None.
+    header : bytes
+        A line that is added to the head of each answer.
     """
 
     latency: float = 0.0
@@ -114,6 +116,7 @@ class Faults:
     stall: Callable[[Request], bool] | None = None
     damage_uploads: bool = False
     refuse: Callable[[Request], str | None] | None = None
+    header: bytes = b""
 
 
 @dataclass
@@ -317,6 +320,8 @@ class Proxy:
         resets: bool,
     ) -> bool:
         """Pass an answer on; true when the connection ends with it."""
+        if self.faults.header:
+            head = head.replace(b"\r\n", b"\r\n" + self.faults.header + b"\r\n", 1)
         writer.write(head)
         if request.method == "HEAD" or head.split(b" ", 2)[1] in (b"204", b"304"):
             await writer.drain()

@@ -2,8 +2,8 @@
 # Install from the distribution what is missing, where we may; otherwise say what
 # to type. Without arguments s3fs-fuse, without which everything works by copying;
 # with "slurm", what the tests need for a cluster; with "ceph", a Ceph RADOS Gateway
-# for them; with "browser", a browser; with "tests", shells whose completion is tried,
-# and a clock that is wrong on order.
+# for them; with "browser", a browser; with "patchelf", what makes a newer s3fs find its
+# libraries; with "tests", shells whose completion is tried, and a clock that is wrong on order.
 set -eu
 
 run=()
@@ -58,6 +58,12 @@ if [ "${1:-}" = browser ]; then
     command -v chromium >/dev/null && exit 0
     install "chromium" && exit 0
     echo "The tests of the report need a browser: sudo apt install chromium" >&2
+    exit 1
+fi
+
+if [ "${1:-}" = patchelf ]; then
+    install "patchelf" && exit 0
+    echo "The tests with a newer s3fs need: sudo apt install patchelf" >&2
     exit 1
 fi
 

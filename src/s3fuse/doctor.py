@@ -6,6 +6,7 @@ import contextlib
 import enum
 import http.client
 import shutil
+import ssl
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ from s3fuse.errors import (
     MountUnavailable,
     QueryError,
     S3FuseError,
+    SettingsError,
 )
 from s3fuse.mount import daemon
 from s3fuse.mount.mounts import NO_LINKS, Mounts
@@ -38,7 +40,7 @@ from s3fuse.publish.journal import Journal
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
-from s3fuse.s3.translate import explained
+from s3fuse.s3.translate import explained, untrusted
 from s3fuse.urls import S3Url
 
 #: Seconds within which an endpoint must answer, and a bucket.
@@ -179,7 +181,9 @@ class Doctor:
             url = f"https://s3.{self.connection.region or 'us-east-1'}.amazonaws.com"
         answers: list[Any] = []
         # Looking up a name takes as long as it takes, hence the thread.
-        thread = threading.Thread(target=lambda: answers.append(_head(url)), daemon=True)
+        thread = threading.Thread(
+            target=lambda: answers.append(_head(url, self.connection)), daemon=True
+        )
         start = time.monotonic()
         thread.start()
         thread.join(ENDPOINT_TIMEOUT)
@@ -190,6 +194,8 @@ class Doctor:
                 "network and proxies."
             )
         if isinstance(answer, Exception):
+            if reason := untrusted(place, answer):
+                raise SettingsError(f"{reason}; name the authority's file in AWS_CA_BUNDLE.")
             raise EndpointError(
                 f"{place} cannot be reached ({answer}); check endpoint_url and that the service "
                 "is up."
@@ -309,11 +315,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _head(url: str) -> str | Exception:
+def _head(url: str, connection: Connection) -> str | Exception:
     """The time stamp of an answer to an unsigned request, or what went wrong."""
     request = urllib.request.Request(url, method="HEAD")
     try:
-        opener = urllib.request.build_opener(_NoRedirect)
+        context = ssl.create_default_context(cafile=connection.authorities)
+        opener = urllib.request.build_opener(
+            _NoRedirect,
+            urllib.request.HTTPSHandler(context=context),
+            urllib.request.ProxyHandler({} if connection.is_here else None),
+        )
         with opener.open(request, timeout=ENDPOINT_TIMEOUT) as answer:
             return str(answer.headers.get("Date", ""))
     except urllib.error.HTTPError as error:

@@ -159,8 +159,9 @@ class Session:
         timeout : float
             Seconds for the readers of a mount, and again for the other process.
         """
-        # A daemon ends with its mount.
-        terminate_children(spare="s3fs")
+        # What a mount needs ends with it.
+        parts = [part for each in self.mounts.all() for part in (each.daemon, each.keeper) if part]
+        terminate_children(spare={part.pid for part in parts})
         self.mounts.unmount_timeout = timeout
         with contextlib.suppress(Exception):
             self.unmount()
@@ -187,7 +188,6 @@ class Session:
             try:
                 self.unmount()
             finally:
-                self.mounts.close()
                 self.traffic.adds_moved(self.mounts.moved)
                 self.traffic.save()
                 self._run_directory.remove(self._kept)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from s3fuse.errors import ObjectChanged
+from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.objects import ObjectInfo
-from s3fuse.s3.parts import CONCURRENCY
-from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url, path_below
 from snakemake_storage_plugin_s3fuse.versions import Versions
 
@@ -21,14 +19,14 @@ class JobInputs:
 
     Parameters
     ----------
-    store : Store
-        Is asked what is behind links now.
+    mounts : Mounts
+        Is asked what could not be had of mounted inputs.
     versions : Versions
         Tells which version of an object this run knows.
     """
 
-    def __init__(self, store: Store, versions: Versions) -> None:
-        self._store, self._versions = store, versions
+    def __init__(self, mounts: Mounts, versions: Versions) -> None:
+        self._mounts, self._versions = mounts, versions
         self._lock = threading.Lock()
         self._linked: dict[S3Url, ObjectInfo] = {}
         # Folders that were copied, and the files that are in their local paths since.
@@ -49,8 +47,8 @@ class JobInputs:
     def refuse_if_changed(self, output: S3Url, inputs: Iterable[tuple[S3Url, Path]]) -> None:
         """Notice inputs that are not what they were when the job got them.
 
-        A mount reads a file in pieces, so a result may mix two versions of an object.
-        A job that writes to a local copy changes the input of others.
+        A mount shows the version that was planned, or an error.  A job that writes to a
+        local copy changes the input of others.
 
         Parameters
         ----------
@@ -62,22 +60,26 @@ class JobInputs:
         Raises
         ------
         ObjectChanged
-            If one of the inputs is no longer the version that was linked or copied.
+            If a planned version could not be had, or a copy was changed.
         """
-        inputs = list(inputs)
         for url, path in inputs:
             self._refuse_if_edited(output, url, path)
-        versions = self._linked_versions(inputs)
-        if not versions:
+            self._refuse_if_not_read(output, url, path)
+
+    def _refuse_if_not_read(self, output: S3Url, url: S3Url, path: Path) -> None:
+        """Notice a mounted input of which the planned version could not be had.
+
+        A program that reads it gets an error, which it may ignore.
+        """
+        if not path.is_symlink():
             return
-        with ThreadPoolExecutor(min(len(versions), CONCURRENCY)) as pool:
-            now = pool.map(self._store.head, versions)
-        for (url, version), found in zip(versions.items(), now, strict=True):
-            if found is None or version is None or found.etag != version.etag:
-                raise ObjectChanged(
-                    f"{url} was replaced while a job read it, so {output} was not "
-                    "published; start the run again."
-                )
+        wanted = self._linked.get(url)
+        for info, reason in self._mounts.failures(url.bucket):
+            is_below = not wanted and (
+                info.key == url.key or S3Url(url.bucket, info.key).is_below(url.child(""))
+            )
+            if info == wanted or is_below:
+                raise ObjectChanged(f"{output} was not published: {reason}")
 
     def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
         """Notice a local copy that a job has written to: a copy has the time of its object."""
@@ -102,25 +104,6 @@ class JobInputs:
             return self._folders.get(url, {})
         info = self._versions.known(url)
         return {path: info} if info else {}
-
-    def _linked_versions(
-        self, inputs: Iterable[tuple[S3Url, Path]]
-    ) -> dict[S3Url, ObjectInfo | None]:
-        """Return the versions of the inputs that are links; None for one that is not known.
-
-        In a step of a batch job, the process around it has made the links, with the
-        times of the objects, and this one has looked the objects up when it started:
-        if these differ, no version is known.
-        """
-        versions: dict[S3Url, ObjectInfo | None] = {}
-        for url, link in inputs:
-            if url in self._linked:
-                versions[url] = self._linked[url]
-            elif url.key and not url.is_folder and link.is_symlink():
-                seen = self._versions.planned(url)
-                is_linked = seen and int(seen.mtime) == int(link.lstat().st_mtime)
-                versions[url] = seen if is_linked else None
-        return versions
 
 
 def _is_copy(file: Path, info: ObjectInfo) -> bool:

@@ -80,7 +80,7 @@ class Run:
         self.versions = Versions(
             self.session.store, self.session.listings, self.workflow, self.session.local_prefix
         )
-        self.inputs = JobInputs(self.session.store, self.versions)
+        self.inputs = JobInputs(self.session.mounts, self.versions)
         self._termination = Termination(self.session)
         self._is_prefetching = False
         self._lock = threading.Lock()
@@ -260,7 +260,7 @@ class Run:
         if keep:
             self.session.keep(path)
         if info := versions.current(url, path):
-            info = placement.object(url, info, path, self.workflow.reading_of(path), copy=keep)
+            placement.object(url, info, path, self.workflow.reading_of(path), copy=keep)
             versions.refuse_if_changed(url, path, info)
             versions.retrieved(url, info)
             self.inputs.given(url, info, path)

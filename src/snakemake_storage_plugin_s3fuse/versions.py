@@ -84,6 +84,8 @@ class Versions:
         # Outputs that a job is about to replace, and their ETags.
         self._superseded: dict[S3Url, str | None] = {}
         self._created: set[S3Url] = set()
+        # What this process has published or removed.
+        self._own: set[S3Url] = set()
         # The first answer about an object that is in no listing.
         self._answers: dict[S3Url, ObjectInfo | None] = {}
         self._records: dict[str, CommitRecord] = {}
@@ -147,8 +149,8 @@ class Versions:
             If no rule writes the folder, and its manifest disagrees with the listing.
         """
         folder = url.child("")
-        if self._workflow.is_planning:
-            listing = self._listings.tree(folder)
+        if self._workflow.is_planning or not self._workflow.may_change(path):
+            listing = self._with_own(folder, self._listings.tree(folder))
         else:
             listing = self._store.list(folder, recursive=True)
         is_output = self._workflow.is_output(path)
@@ -247,6 +249,7 @@ class Versions:
             self._superseded.pop(url, None)
             if not replaces:
                 self._created.add(url)
+            self._own.add(url)
             self._current[S3Url(url.bucket, infos[-1].key)] = infos[-1]
 
     def removed(self, url: S3Url) -> None:
@@ -254,6 +257,7 @@ class Versions:
         with self._lock:
             self._current[url] = None
             self._created.discard(url)
+            self._own.add(url)
 
     # What is refused.
 
@@ -273,6 +277,28 @@ class Versions:
             raise ObjectChanged(
                 f"{url} was replaced after this run was planned; start the run again."
             )
+
+    def _with_own(self, folder: S3Url, planned: Listing) -> Listing:
+        """Return a folder as it was planned, with what this process has changed in it since."""
+        with self._lock:
+            own = [url for url in self._own if url.is_below(folder)]
+        if not own:
+            return planned
+
+        def is_own(key: str) -> bool:
+            url = S3Url(folder.bucket, key)
+            return any(url == each or url.is_below(each.child("")) for each in own)
+
+        now = self._store.list(folder, recursive=True)
+        objects, internal = (
+            {key: info for key, info in before.items() if not is_own(key)}
+            | {key: info for key, info in after.items() if is_own(key)}
+            for before, after in (
+                (planned.objects, now.objects),
+                (planned.internal, now.internal),
+            )
+        )
+        return Listing(objects, frozenset(), internal)
 
     def _is_replaced(self, url: S3Url) -> bool:
         """Tell whether a job on another node has replaced a superseded output by now."""

@@ -21,6 +21,7 @@ from formats import samples
 from s3fuse.embedded_server import Server
 from s3fuse.inputs.placement import Access, Placement
 from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.mounts import moved as bytes_moved
 from s3fuse.mount.options import MountOptions, Reading
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -189,7 +190,7 @@ def test_a_format(
     assert all(path.is_symlink() for path in mounted)
     first = load(*mounted)[0]
     np.testing.assert_array_equal(first[0].data, local[0][0].data)
-    moved = sum(mount.cached_bytes for mount in places.mounts.all())
+    moved = sum(map(bytes_moved, mounted))
 
     copied = placed(Access.COPY)
     assert not any(path.is_symlink() for path in copied)

@@ -12,7 +12,6 @@ import pytest
 
 from conftest import Bucket, mounted, output_of, snakemake
 from s3fuse.embedded_server import Server
-from s3fuse.mount.options import Reading
 
 SMALL = Path(__file__).parent / "small.smk"
 MB = 2**20
@@ -107,5 +106,5 @@ def test_the_cache_stays_within_its_bound(
     )
     assert done.returncode == 0, output_of(done)
     assert (bucket.folder / "out.txt").read_text().split()[0] == hashlib.sha256(content).hexdigest()
-    # s3fs may keep one part beyond what it is asked to leave free.
-    assert int(peak.read_text()) <= (16 + Reading.UNKNOWN.ahead // MB) * 1024
+    # The file system needs some blocks to say where the others are.
+    assert int(peak.read_text()) <= 16 * 1024 + 64

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,41 @@ def test_a_folder_whose_keys_lead_out_of_it_is_refused(
     assert repr(key) in str(caught.value)
     assert str(folder) in str(caught.value)
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+PART = "k" * 250
+
+
+@pytest.mark.parametrize("access", [Access.COPY, Access.MOUNT])
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (("a", "a/b"), "in the bucket one name is an object and a folder"),
+        (("a/b", "a"), "in the bucket one name is an object and a folder"),
+        (("k" * 1024,), "names on this disk have at most 255 bytes"),
+        (("/".join([PART] * 4) + "/" + "k" * 20,), None),
+    ],
+    ids=["file first", "folder first", "long name", "long key"],
+)
+def test_a_key_that_no_file_can_have_gets_a_sentence(
+    any_key: Connection,
+    tmp_path: Path,
+    access: Access,
+    keys: tuple[str, ...],
+    reason: str | None,
+) -> None:
+    bucket = f"keys-{uuid.uuid4().hex[:8]}"
+    store = bucket_with(any_key, bucket, *keys)
+    options = SessionOptions(access, mount_root=tmp_path / "run", cache_dir=tmp_path / "cache")
+    expected = pytest.raises(QueryError, match=reason) if reason else nullcontext()
+    with Session(any_key, tmp_path / "wd", options) as session, expected:
+        for key in keys:
+            url = S3Url(bucket, key)
+            info = store.head(url)
+            assert info
+            place = session.local_prefix / url.local_suffix()
+            session.placement.object(url, info, place)
+            assert place.read_bytes() == b"* * * * * root evil"
 
 
 def test_a_wildcard_that_leads_out_of_the_local_prefix_is_refused(

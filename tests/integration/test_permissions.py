@@ -17,9 +17,11 @@ import pytest
 from conftest import ROOT, mounted, output_of, snakemake
 from fault_proxy import Faults, proxied
 from publishing import publish
-from s3fuse.errors import AccessDenied, S3FuseError
+from s3fuse.errors import AccessDenied
+from s3fuse.gateway.catalogue import View
 from s3fuse.inputs.download import download
 from s3fuse.interactive import mounted as bucket_mounted
+from s3fuse.mount.mounts import Mounts
 from s3fuse.publish.journal import Journal
 from s3fuse.s3.connection import ENVIRONMENT_PREFIX, Connection
 from s3fuse.s3.parts import PART_SIZE
@@ -199,14 +201,16 @@ def test_public_data_need_no_keys(cloud: Cloud, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_listing_nothing_is_mounted_and_copies_work(cloud: Cloud, tmp_path: Path) -> None:
+def test_without_listing_inputs_are_mounted_and_copied(cloud: Cloud, tmp_path: Path) -> None:
     user = cloud.user(without("FindInputs", "s3:ListBucket"))
-    with (
-        pytest.raises(S3FuseError, match="could not be mounted"),
-        bucket_mounted(f"s3://{INPUT.bucket}", connection=user),
-    ):
-        pass
     info = cloud.root(lambda store: store.head(INPUT))
+    # What is planned is shown without a look around it.
+    mounts = Mounts(tmp_path / "links", tmp_path, tmp_path / "run", tmp_path / "cache")
+    mount = mounts.mount(INPUT.bucket, user)
+    try:
+        assert mounts.show(mount, View.of_object(info)).read_text() == "content"
+    finally:
+        mounts.unmount_own()
     download(Store(user), INPUT, info, tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "content"
     assert not Journal(tmp_path).has_notes

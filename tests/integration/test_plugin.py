@@ -230,7 +230,7 @@ def test_queries_are_judged_with_their_wildcards(query: str, valid: bool) -> Non
     [
         ({"access": "fly"}, "access is 'fly'; it must be one of auto, mount, copy"),
         ({"copy_below": "many"}, "copy_below is 'many'; write bytes"),
-        ({"cache_size": "8MiB"}, "cache_size is 8 MiB, and must be at least 16 MiB for files"),
+        ({"cache_size": "8MiB"}, "cache_size is 8 MiB, and must be at least 16 MiB."),
         ({"retries": 0}, "retries is 0"),
         ({"endpoint_url": "localhost"}, "'localhost' is no URL"),
     ],

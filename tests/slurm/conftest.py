@@ -60,14 +60,19 @@ class Inputs:
     sums: dict[str, bytes]
 
 
-@pytest.fixture(scope="session")
-def inputs(make_bucket: MakeBucket) -> Inputs:
-    bucket, sums = make_bucket(), {}
+def fill(bucket: Bucket, size: int) -> Inputs:
+    """Write objects of so many bytes."""
+    sums = {}
     for name in NAMES:
-        content = random.Random(name).randbytes(SIZE)
+        content = random.Random(name).randbytes(size)
         bucket.write(f"{name}.bin", content)
         sums[f"{name}.txt"] = f"{hashlib.sha256(content).hexdigest()}  -\n".encode()
     return Inputs(bucket, {**sums, "total.txt": b"".join(sums.values())})
+
+
+@pytest.fixture(scope="session")
+def inputs(make_bucket: MakeBucket) -> Inputs:
+    return fill(make_bucket(), SIZE)
 
 
 @dataclass

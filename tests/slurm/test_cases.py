@@ -17,7 +17,7 @@ import pytest
 from conftest import MakeBucket
 from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, SlurmNode, wait_for
-from slurm.conftest import NAMES, Inputs, MakeRun, Run, next_job
+from slurm.conftest import NAMES, SIZE, MakeRun, Run, fill, next_job
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -150,25 +150,29 @@ def test_a_group_mounts_once(slurm: Cluster, make_run: MakeRun, tries: range) ->
         assert len(set(re.findall(r"Mounted (s3://\S+)", log))) == 1
 
 
+@pytest.mark.parametrize("size", [SIZE, 4 * SIZE], ids=["already here", "still to come"])
 def test_an_input_that_is_replaced_while_a_job_reads_it(
-    slurm: Cluster, server: Server, make_run: MakeRun, make_bucket: MakeBucket
+    slurm: Cluster, server: Server, make_run: MakeRun, make_bucket: MakeBucket, size: int
 ) -> None:
-    """The process that publishes is not the one that has mounted, and notices nevertheless."""
+    """A job reads on what has come; what has not cannot be had any more."""
     run = make_run(pauses={"one": 6.0, "two": 0.0})
-    bucket = make_bucket()
-    for name in NAMES:
-        bucket.write(f"{name}.bin", run.inputs.bucket.contents()[f"{name}.bin"])
-    run.inputs = Inputs(bucket, run.inputs.sums)
+    run.inputs = fill(make_bucket(), size)
+    bucket = run.inputs.bucket
     run.start()
     node = node_of(slurm, run)
     wait_for(node.mounted, 60, "nothing was mounted")
     wait_for(lambda: any("localrule sum" in log for log in run.job_logs.values()), 60, "no job")
     time.sleep(1)
-    bucket.write("one.bin", b"another content" * 200_000)
-    assert run.wait() != 0
+    bucket.write("one.bin", b"another content" * (size // 15))
+    status = run.wait()
+    if size == SIZE:
+        assert status == 0
+        assert run.results.contents() == run.inputs.sums
+        return
+    assert status != 0
     assert "one.txt" not in run.results.contents()
     said = "".join(run.job_logs.values())
-    assert f"{bucket.url}/one.bin was replaced while a job read it" in said
+    assert f"{bucket.url}/one.bin was replaced or deleted after this run was planned" in said
 
 
 def test_keys_are_in_no_command_line_and_no_record(slurm: Cluster, make_run: MakeRun) -> None:

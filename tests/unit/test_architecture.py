@@ -103,7 +103,7 @@ WAY_OF_AN_INPUT = (
     "s3fuse.inputs.prefetch",
     "s3fuse.mount.mounts",
     "s3fuse.mount.daemon",
-    "s3fuse.mount.links",
+    "s3fuse.node.links",
     "s3fuse.s3.store",
     "s3fuse.s3.listings",
 )

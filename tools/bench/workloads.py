@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import BATCH, MANY, SAMPLES
+from bench.fetched import PAGE, Fetched
 from bench.sides import Place
-from s3fuse.mount.options import Reading
-from s3fuse.mount.s3fs_cache.prefill import BLOCK, HEAD, TAIL
 
 WORK = Path(__file__).with_name("work.py")
 REMOTE = ("S3 plugin", "plain s3fs", "rclone, wide", "rclone, narrow", "xarray")
@@ -121,31 +120,37 @@ class Workload:
 
 #: Bytes of the file of a year, as netCDF-C lays it out.
 YEAR = 378_479_146
-#: Where the tail begins that is laid into its cache, at a block.
-TAIL_START = (YEAR - TAIL) // BLOCK * BLOCK
-#: What is laid into the cache of the file of a year before it is opened: its
-#: head, its tail from the start of a block, and its nodes. Those are 6 leaves of
-#: the index of chunks, of which the first two lie side by side across the border
-#: of two blocks, another one lies across a border, and one node of the names.
-FILLED = HEAD + YEAR - TAIL_START + 9 * BLOCK
-#: Bytes of a day, and where every 30th one begins (`h5dump -p`).
-DAY = 1_036_800
+#: Where the leaves of its index of chunks lie (`grep -abo TREE`; the root is in the head), and
+#: the node of the names of its attributes (`grep -abo BTLF`).
+LEAVES = (
+    *(67_401_538, 67_404_674, 126_505_410, 185_606_146, 244_706_882, 303_807_618),
+    362_910_402,
+)
+NAMES = 312_105_382
+#: The leaf of day 200, and where that and every 30th day begin (`h5dump -p`).
+LEAF_200, DAY_200 = 185_606_146, 207_382_082
 DAYS = (
     *(9_538, 31_113_538, 62_217_538, 93_327_810, 124_431_810, 155_538_946, 186_646_082),
     *(217_750_082, 248_857_218, 279_961_218, 311_068_354, 342_174_402, 373_281_538),
 )
-#: Bytes of a page, from whose start s3fs reads.
-PAGE = 4096
-#: What s3fs reads where a byte is missing.
-STEP = Reading.RANDOM.ahead
-#: A listing of each bucket for planning, and the one with which s3fs starts.
-LISTS = {"LIST": 3}
-#: Our look at an input before and after the job, and at the output; s3fs's at the
-#: mount, at the file that is held open, and when that is closed.
-HEADS = 6
-#: Iris and netCDF-C open a file 3 times to load it and 3 times for each group of
-#: chunks; s3fs asks anew at each, since closing it made s3fs forget it.
-OPENS = 3
+#: netCDF-C reads the start of a file twice, at its begin and behind the first pages, and then
+#: the names.
+OPENED = (0, 4 * PAGE, NAMES)
+#: A listing of each bucket, for planning; of the output, our look whether it is whole.
+PLANNED = {"LIST": 2, "HEAD": 1, "PUT": 1}
+
+
+def _fetched(*positions: int) -> Fetched:
+    """Work out what is fetched of the file of a year for a job that reads at these positions."""
+    fetched = Fetched(YEAR)
+    fetched.metadata([*LEAVES, NAMES])
+    fetched.steps([*OPENED, *positions])
+    return fetched
+
+
+ONE_DAY = _fetched(LEAF_200, DAY_200)
+#: The first day lies in what is read at the start, another one behind its leaf.
+EVERY_30TH_DAY = _fetched(*LEAVES, *(day for day in DAYS if day not in (DAYS[0], DAYS[6])))
 
 EVERYONE = ("s3fuse", *REMOTE, "local disk")
 WORKLOADS: Mapping[str, Workload] = {
@@ -156,10 +161,9 @@ WORKLOADS: Mapping[str, Workload] = {
         [Limit(1.05, REMOTE)],
         megabytes=25,
         rounds=7,
-        # Two ends, 7 places of nodes, the rest of the 4 MB that netCDF-C looks
-        # at, and a day.
-        exactly={**LISTS, "HEAD": HEADS + 2 * OPENS, "GET": 2 + 7 + 1 + 1, "PUT": 1},
-        bytes_read=FILLED + 2 * STEP,
+        requests=40,
+        exactly={**PLANNED, "GET": ONE_DAY.requests},
+        bytes_read=ONE_DAY.bytes,
         needed=1.04,
         step="one-day",
         access="random",
@@ -170,11 +174,9 @@ WORKLOADS: Mapping[str, Workload] = {
         EVERYONE,
         [Limit(1.05, REMOTE)],
         megabytes=100,
-        # The first day lies in the 4 MB. s3fs reads 5 MB for each of the other 12, from the
-        # start of a page, and the last ends at the tail. Three of these pieces have a node
-        # inside, of four blocks in all, so each is read in two parts.
-        exactly={**LISTS, "HEAD": HEADS + 4 * OPENS, "GET": 2 + 7 + 1 + 12 + 3, "PUT": 1},
-        bytes_read=FILLED + 12 * STEP + TAIL_START - DAYS[12] // PAGE * PAGE - 4 * BLOCK,
+        # dask reads days in any order, on which it depends how the pieces are cut.
+        exactly=PLANNED,
+        bytes_read=EVERY_30TH_DAY.bytes,
         needed=13.5,
         step="every-30th-day",
         access="random",
@@ -186,7 +188,7 @@ WORKLOADS: Mapping[str, Workload] = {
         [Limit(0.95, REMOTE), Limit(1.7, ["local disk"])],
         megabytes=1.02 * YEAR / 1e6,
         # Every byte once; the job may come before what reads ahead for it.
-        exactly={**LISTS, "PUT": 1},
+        exactly=PLANNED,
         bytes_read=YEAR,
         needed=YEAR / 1e6,
         step="mean",

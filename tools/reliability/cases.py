@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from fault_proxy import Request
 from reliability.publications import (
     Publication,
@@ -23,7 +25,9 @@ from reliability.publications import (
     race,
     refuse_second_output,
 )
+from reliability.replacements import replace_one
 from reliability.runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, nothing
+from s3fuse.gateway.keeper import GATEWAY
 from s3fuse.mount.mounts import Mounts
 
 Break = Callable[[Try], None]
@@ -98,6 +102,26 @@ class Publishing(Case):
         """Try once."""
         results = lab.new_bucket(f"try-{seed}")
         return [Publication(lab, lab.base / f"try-{seed}", results, seed, fault=self.fault).run()]
+
+
+@dataclass(frozen=True)
+class Replacement(Case):
+    """Runs under which an input is replaced.
+
+    Attributes
+    ----------
+    wanted : str
+        What of a bucket they read; see `replacements.INPUTS`.
+    versioned : bool
+        Whether the bucket keeps what was replaced.
+    """
+
+    wanted: str = ""
+    versioned: bool = False
+
+    def outcomes(self, lab: Lab, seed: int) -> list[str]:
+        """Try once."""
+        return [replace_one(lab, seed, self.wanted, versioned=self.versioned)]
 
 
 class Race(Case):
@@ -194,11 +218,32 @@ def kill(whom: Callable[[Try], list[int]]) -> Break:
     return break_it
 
 
-def kill_while_iris_reads(this: Try) -> None:
-    """Kill s3fs at a random moment of the computation."""
-    this.wait_until((this.folder / "reading").exists)
-    time.sleep(this.random.uniform(0.0, 0.8))
-    _kill([each.pid for each in this.daemons()])
+def kill_while_iris_reads(whom: Callable[[Try], list[int]]) -> Break:
+    """Kill processes at a random moment of the computation."""
+
+    def break_it(this: Try) -> None:
+        this.wait_until((this.folder / "reading").exists)
+        time.sleep(this.random.uniform(0.0, 0.8))
+        _kill(whom(this))
+
+    return break_it
+
+
+def _s3fs(this: Try) -> list[int]:
+    return [each.pid for each in this.daemons()]
+
+
+def _keepers(this: Try) -> list[int]:
+    return [each.ppid() for each in this.daemons()]
+
+
+def _gateways(this: Try) -> list[int]:
+    beside = [each for pid in _keepers(this) for each in psutil.Process(pid).children()]
+    return [each.pid for each in beside if each.name() == GATEWAY]
+
+
+def _snakemake(this: Try) -> list[int]:
+    return [this.process.pid]
 
 
 def _kill(pids: list[int]) -> None:
@@ -267,10 +312,15 @@ CASES: dict[str, Case] = {
     "server away for 10 s while reading": Case(once("GET", 5, drop)),
     "server away for 10 s while uploading": Case(once("PUT part", 3, drop)),
     "token expires": Case(expire),
-    "SIGKILL to s3fs": Case(during=kill(lambda this: [each.pid for each in this.daemons()])),
-    "SIGKILL to s3fs while Iris reads": Case(during=kill_while_iris_reads),
+    "SIGKILL to s3fs": Case(during=kill(_s3fs)),
+    "SIGKILL to s3fs while Iris reads": Case(during=kill_while_iris_reads(_s3fs)),
+    "SIGKILL to the gateway while Iris reads": Case(during=kill_while_iris_reads(_gateways)),
+    "SIGKILL to the keeper of a mount while Iris reads": Case(
+        during=kill_while_iris_reads(_keepers)
+    ),
+    "SIGKILL to Snakemake while Iris reads": Case(during=kill_while_iris_reads(_snakemake)),
     "SIGKILL to the jobs": Case(during=kill(lambda this: [each.pid for each in this.jobs()])),
-    "SIGKILL to Snakemake": Case(during=kill(lambda this: [this.process.pid])),
+    "SIGKILL to Snakemake": Case(during=kill(_snakemake)),
     "SIGKILL to Snakemake and its jobs": Case(
         during=kill(lambda this: [this.process.pid, *(each.pid for each in this.jobs())])
     ),
@@ -288,6 +338,16 @@ CASES: dict[str, Case] = {
     ),
     "the bucket may not be written": Case(forbid(*WRITING), rounds=FEW),
     "the bucket may not be listed": Case(forbid(kind="LIST"), rounds=FEW),
+    "an object is replaced": Replacement(wanted="one.bin", rounds=70),
+    "an object of a folder is replaced": Replacement(wanted="folder/", rounds=70),
+    "an object of a whole bucket is replaced": Replacement(rounds=70),
+    "an object of a bucket with versions is replaced": Replacement(
+        wanted="one.bin", versioned=True
+    ),
+    "an object of a folder with versions is replaced": Replacement(
+        wanted="folder/", versioned=True
+    ),
+    "an object of a whole bucket with versions is replaced": Replacement(versioned=True),
     "odd keys": Case(names=odd_names, rounds=FEW),
     f"{CONCURRENT} runs on the same buckets at once": Concurrent(rounds=2, is_alone=True),
     "mounted and unmounted": Cycles(is_alone=True),

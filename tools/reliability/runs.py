@@ -23,6 +23,7 @@ from iris.fileformats.netcdf import save
 
 from fault_proxy import Faults, Proxy, proxied
 from s3fuse.embedded_server import Server
+from s3fuse.gateway.keeper import GATEWAY, KEEPER
 from s3fuse.publish.commit import NAME as COMMIT
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -49,6 +50,8 @@ ODD_NAMES = (
 TAIL = b"\0" * 36_000_000
 OLD = b"the result of the run before"
 RIGHT, HEALED = "right", "failed, healed"
+#: The processes of a mount.
+DAEMONS = ("s3fs", KEEPER, GATEWAY)
 #: Seconds for one run, whatever is broken.
 TIMEOUT = 300
 
@@ -208,7 +211,7 @@ class Try:
         """The processes below Snakemake that are not daemons."""
         try:
             below = psutil.Process(self.process.pid).children(recursive=True)
-            return [process for process in below if process.name() != "s3fs"]
+            return [process for process in below if process.name() not in DAEMONS]
         except psutil.NoSuchProcess:
             return []
 

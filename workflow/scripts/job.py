@@ -117,7 +117,7 @@ def _names(snakemake: Any) -> dict[str, str]:
 
 def _count(names: Mapping[str, str], path: Path) -> None:
     try:
-        from s3fuse.mount.s3fs_cache.page_list import moved
+        from s3fuse.mount.mounts import moved
     except ImportError:
         # In an environment of its own, a job has no plugin to ask.
         return

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from s3fuse.errors import ObjectChanged, S3FuseError
+from s3fuse.errors import ObjectChanged, QueryError, S3FuseError
 from s3fuse.s3.etags import md5_of
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY, PART_SIZE, part_by_part
@@ -43,6 +43,8 @@ def download(
     ------
     ObjectChanged
         If the object is no longer what `info` says.
+    QueryError
+        If `path` is no name that a file can have beside what is there.
     S3FuseError
         If it cannot be read, or `path` not be written.
     """
@@ -62,11 +64,26 @@ def download(
         os.chmod(temporary, 0o444)
         os.replace(temporary, path)
     except OSError as error:
-        raise S3FuseError(f"{url} cannot be copied to {path}: {error.strerror}.") from error
+        raise no_place(url, path, error) from error
     finally:
         if temporary:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def no_place(url: S3Url, path: Path, error: OSError) -> S3FuseError:
+    """The error for an input that cannot be where its job expects it."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return QueryError(
+            f"{url} cannot be at {path}: in the bucket one name is an object and a folder, and "
+            "on a disk it cannot be both. Rename one of them, or read them in different runs."
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return QueryError(
+            f"{url} cannot be at {path}: names on this disk have at most 255 bytes between two "
+            "slashes; give it another key."
+        )
+    return S3FuseError(f"{url} cannot be put at {path}: {error.strerror}.")
 
 
 def _fetch(store: Store, url: S3Url, info: ObjectInfo, descriptor: int) -> None:

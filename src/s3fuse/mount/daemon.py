@@ -11,12 +11,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from s3fuse.errors import MountUnavailable
-from s3fuse.mount.options import MountOptions
+from s3fuse.mount.options import LEAST_CACHE, MountOptions
 from s3fuse.mount.record import Mount
 from s3fuse.s3.connection import AWS_DOMAINS, Connection
 
 #: Share of a bounded cache that is left empty, where it is larger than s3fs needs.
 KEPT_BACK = 0.1
+#: How s3fs reads: so many pieces at once, each of so many MB, the least that it takes.
+PIECES, PIECE_MB = 3, 5
+#: How often a daemon asks its gateway.
+TRIES = 3
+#: Seconds; longer than any run.
+FOR_EVER = 10**7
 #: An address at which nothing listens: a port that only root may use, and nobody does.
 NOBODY = "http://127.0.0.1:9"
 
@@ -79,7 +85,7 @@ def version() -> tuple[int, int]:
 def command(
     version: tuple[int, int], mount: Mount, connection: Connection, options: MountOptions
 ) -> list[str]:
-    """Build the command line of the daemon; it holds no secret.
+    """Build the command line of a daemon that asks the store itself; it holds no secret.
 
     Parameters
     ----------
@@ -92,33 +98,67 @@ def command(
     options : MountOptions
         How the bucket is mounted.
     """
-    values: list[str] = [
-        "ro" if not options.read_write else "rw",
+    values = [
+        *_common(version, mount, connection),
+        "rw",
         f"use_cache={_escaped(str(mount.cache))}",
         f"tmpdir={_escaped(str(mount.cache))}",
-        f"multipart_size={options.reading.piece_mb}",
-        # Called max_thread_count since 1.96, where it bounds all threads.
-        f"{'parallel' if version < (1, 96) else 'max_thread'}_count={options.reading.pieces}",
-        # What the kernel has of a file stays while the file is the same.
-        "auto_cache",
-        f"uid={os.geteuid()}",
-        f"gid={os.getegid()}",
-        "umask=0077" if options.read_write else "umask=0222",
-        "connect_timeout=10",
-        "readwrite_timeout=60",
+        _threads(version, PIECES, requests=5),
         f"retries={connection.retries}",
+        "umask=0077",
+        "readwrite_timeout=60",
         # s3fs learns of replaced objects from its own requests only.
         "stat_cache_expire=300",
         # The kernel need not ask s3fs, which asks S3 anew after each open file.
         "attr_timeout=60",
         "entry_timeout=60",
-        "listobjectsv2",
         # UploadPartCopy is missing in some stores, where s3fs 1.90 then crashes.
         "nomixupload",
-    ]
-    if options.read_write:
         # The store refuses what was damaged on its way.
-        values.append("enable_content_md5")
+        "enable_content_md5",
+    ]
+    if connection.anonymous:
+        values.append("public_bucket=1")
+    return _with(mount, [*values, *_bound(mount, options.cache_bytes)], options)
+
+
+def command_for_gateway(
+    version: tuple[int, int], mount: Mount, gateway: Connection, options: MountOptions
+) -> list[str]:
+    """Build the command line of a daemon that reads from a gateway; see `command`.
+
+    It keeps nothing: the gateway has a cache, and is as near.
+    """
+    # What a run planned with never changes; another mount shows what is new after a second.
+    seconds = 1 if mount.owner is None else FOR_EVER
+    values = [
+        *_common(version, mount, gateway),
+        "ro",
+        f"tmpdir={_escaped(str(mount.cache))}",
+        # Each piece that is read ahead is moved for nothing where a job reads here and there.
+        _threads(version, 1, requests=2),
+        "umask=0222",
+        # The gateway has patience with the store. s3fs asks again what is refused for good, too,
+        # and after some seconds each time; what is cut where a gateway dies must be asked again.
+        "readwrite_timeout=120",
+        f"retries={TRIES}",
+        f"stat_cache_expire={seconds}",
+        f"attr_timeout={seconds}",
+        f"entry_timeout={seconds}",
+    ]
+    return _with(mount, [*values, *_bound(mount, options.cache_bytes)], options)
+
+
+def _common(version: tuple[int, int], mount: Mount, connection: Connection) -> list[str]:
+    values = [
+        f"multipart_size={PIECE_MB}",
+        # What the kernel has of a file stays while the file is the same.
+        "auto_cache",
+        f"uid={os.geteuid()}",
+        f"gid={os.getegid()}",
+        "connect_timeout=10",
+        "listobjectsv2",
+    ]
     if version >= (1, 92):
         values.append("compat_dir")
     if connection.endpoint_url:
@@ -127,14 +167,28 @@ def command(
     if connection.region:
         name = "region" if version >= (1, 96) else "endpoint"
         values.append(f"{name}={_escaped(connection.region)}")
-    if connection.anonymous:
-        values.append("public_bucket=1")
-    if options.cache_bytes is not None:
-        # s3fs bounds its cache by the space it leaves free, in MB; a part is
-        # kept back for what others free meanwhile, which s3fs takes for its own.
-        own = max(int(options.cache_bytes * (1 - KEPT_BACK)), options.least_cache)
-        spare = max(0, shutil.disk_usage(mount.cache).free - own)
-        values.append(f"ensure_diskfree={-(-spare // 2**20)}")
+    return values
+
+
+def _bound(mount: Mount, size: int | None) -> list[str]:
+    if size is None:
+        return []
+    # s3fs bounds its cache by the space it leaves free, in MB; a part is kept back
+    # for what others free meanwhile, which s3fs takes for its own.
+    own = max(int(size * (1 - KEPT_BACK)), LEAST_CACHE)
+    spare = max(0, shutil.disk_usage(mount.cache).free - own)
+    return [f"ensure_diskfree={-(-spare // 2**20)}"]
+
+
+def _threads(version: tuple[int, int], pieces: int, requests: int) -> str:
+    # Since 1.96 one number says how many pieces are read ahead, and how many requests there
+    # are at the same time, of whatever kind.
+    if version >= (1, 96):
+        return f"max_thread_count={requests}"
+    return f"parallel_count={pieces}"
+
+
+def _with(mount: Mount, values: list[str], options: MountOptions) -> list[str]:
     if options.extra:
         values.append(options.extra)
     return ["s3fs", mount.bucket, str(mount.point), "-f", "-o", ",".join(values)]
@@ -148,8 +202,9 @@ def confinement(connection: Connection) -> dict[str, str]:
     the environment names a proxy, that one decides which hosts can be reached.
     """
     proxies = ("http_proxy", "https_proxy", "all_proxy")
-    if any(value and name.lower() in proxies for name, value in os.environ.items()):
-        return {}
+    is_set = any(value and name.lower() in proxies for name, value in os.environ.items())
+    if is_set and not connection.is_here:
+        return {name: v for name, v in os.environ.items() if name.lower().endswith("_proxy")}
     hosts = [domain.lstrip(".") for domain in AWS_DOMAINS]
     if not connection.is_aws:
         hosts = [str(urlsplit(connection.endpoint_url or "").hostname)]
@@ -165,19 +220,23 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a daemon: what it is told, and little else."""
+    inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    # Without a home it cannot pick up somebody else's password file.
+    return {**inherited, **variables, "HOME": "/nonexistent"}
+
+
 def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start the daemon in the foreground of a session of its own.
 
     Its own session, so that Ctrl-C in a terminal does not end it under the
     jobs; in the foreground, so that its process is known and its end is seen.
     """
-    inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
-    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    # Without a home it cannot pick up somebody else's password file.
     with log.open("ab") as file:
         process = subprocess.Popen(
             command,
-            env={**inherited, **proxies, **environment, "HOME": "/nonexistent"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -6,6 +6,10 @@ Every mount has a directory of its own below the run-time directory::
     <mount_root>/<scope>/<bucket>-<random>/mount        the mount point
                                            record.json  what it is, and whose
                                            s3fs.log     what the daemon said
+                                           gateway.log  what its gateway said
+                                           control      where that takes orders
+                                           catalogue.jsonl  what it shows
+                                           failures.jsonl  what it could not
                                            users        locked by those who share it
     <cache_dir>/<scope>/<bucket>-<random>/             what the daemon has read or not yet sent
                                           record.json  the same, where a restart leaves it
@@ -22,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from s3fuse.errors import QueryError
+from s3fuse.gateway.catalogue import CATALOGUE
+from s3fuse.gateway.failures import FAILURES
+from s3fuse.gateway.options import CONTROL
 from s3fuse.mount.leases import is_leased
 from s3fuse.node.directories import existing_directory, is_ours, is_secure
 from s3fuse.node.mount_table import mount_points
@@ -45,8 +52,6 @@ class Mount:
         Where the daemon keeps what it has read.
     identity : str
         Digest of the connection and options.
-    credentials_digest : str
-        Digest of the credentials; mounts of the same identity and credentials are shared.
     read_write : bool
         Whether programs may write through it.
     links : Path
@@ -61,6 +66,8 @@ class Mount:
         Whether it belongs to all who hold its lock of users, and goes with the last.
     daemon : Process, optional
         The s3fs process.
+    keeper : Process, optional
+        The process that keeps it and its gateway; see `s3fuse.gateway.keeper`.
     session : str
         The session that made it; see `s3fuse.mount.mounts.Mounts`.
     """
@@ -69,7 +76,6 @@ class Mount:
     directory: Path
     cache: Path
     identity: str
-    credentials_digest: str
     read_write: bool
     links: Path
     workdir: Path
@@ -77,6 +83,7 @@ class Mount:
     owner: Process | None
     shared: bool = False
     daemon: Process | None = None
+    keeper: Process | None = None
     session: str = ""
 
     @property
@@ -95,14 +102,9 @@ class Mount:
         return path_below(self.point, S3Url(self.bucket), key)
 
     @property
-    def whole(self) -> Path:
-        """Where objects lie that have been fetched from end to end."""
-        return self.cache / ".whole"
-
-    @property
     def places(self) -> tuple[Path, ...]:
         """Where links of jobs may lead."""
-        return self.point, self.whole
+        return self.point, self.cache
 
     @property
     def log_file(self) -> Path:
@@ -110,22 +112,21 @@ class Mount:
         return self.directory / "s3fs.log"
 
     @property
+    def gateway_log(self) -> Path:
+        """What its gateway said."""
+        return self.directory / "gateway.log"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that may be in its directory."""
+        names = (RECORD, f"{RECORD}.new", CONTROL, CATALOGUE, FAILURES)
+        found = (self.directory / name for name in names)
+        return self.log_file, self.gateway_log, self.lease_file, *found
+
+    @property
     def lease_file(self) -> Path:
         """What those who share it hold the lock of; see `s3fuse.mount.leases`."""
         return self.directory / "users"
-
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes of objects that have come through the mount, as far as they are kept."""
-        size = 0
-        for place in (self.cache / self.bucket, self.whole):
-            for folder, _, files in os.walk(place):
-                for name in files:
-                    with contextlib.suppress(FileNotFoundError):
-                        status = os.lstat(Path(folder, name))
-                        # What was not read is a hole.
-                        size += min(status.st_size, status.st_blocks * 512)
-        return size
 
     @property
     def is_mounted(self) -> bool:
@@ -136,8 +137,10 @@ class Mount:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether it is mounted and its daemon lives."""
-        return self.is_mounted and self.daemon is not None and self.daemon.handle is not None
+        """Whether it is mounted and its processes live."""
+        processes = [each for each in (self.daemon, self.keeper) if each]
+        is_alive = bool(processes) and all(each.handle for each in processes)
+        return is_alive and self.is_mounted
 
     @property
     def is_abandoned(self) -> bool:
@@ -186,10 +189,10 @@ class Mount:
             values["node"] = Node(**values["node"])
             # Of before there was one.
             values.setdefault("workdir", "/")
-            if "keys" in values:
-                values["credentials_digest"] = values.pop("keys")
-            for name in ("owner", "daemon"):
-                values[name] = Process(**values[name]) if values[name] else None
+            for name in ("owner", "daemon", "keeper"):
+                values[name] = Process(**values[name]) if values.get(name) else None
+            for name in ("keys", "credentials_digest"):
+                values.pop(name, None)
             for name in ("directory", "cache", "links", "workdir"):
                 values[name] = Path(values[name])
             mount = cls(**values)

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import psutil
 import tenacity
 
 from s3fuse.errors import MountBusy, MountError, S3FuseError
+from s3fuse.gateway.catalogue import name_in
 from s3fuse.mount import daemon
-from s3fuse.mount.holders import describe, holders
 from s3fuse.mount.leases import is_leased
-from s3fuse.mount.links import remove_links
-from s3fuse.mount.record import RECORD, Mount
+from s3fuse.mount.record import Mount
 from s3fuse.mount.s3fs_cache.pending_uploads import send, unsent
 from s3fuse.node.directories import existing_directory, open_directory, remove_tree
+from s3fuse.node.holders import describe, holders
+from s3fuse.node.links import remove_links
 from s3fuse.node.locks import LOCK, locked
 from s3fuse.s3.connection import Connection
 
@@ -149,7 +151,9 @@ def _busy(mount: Mount) -> MountBusy:
 
 
 def _users(mount: Mount) -> str:
-    return describe(holders(mount.point, mount.lease_file))
+    return describe(
+        [replace(each, path=name_in(each.path)) for each in holders(mount.point, mount.lease_file)]
+    )
 
 
 def _tell_once(mount: Mount, timeout: float) -> Any:
@@ -165,16 +169,19 @@ def _tell_once(mount: Mount, timeout: float) -> Any:
 
 
 def wait_for_daemon(mount: Mount, timeout: float = 0.0) -> None:
-    """Wait until the s3fs process of a mount has ended; kill one that reads only.
+    """Wait until the processes of a mount have ended; kill those that read only.
 
     Raises
     ------
     MountBusy
         If it may still be uploading at the deadline.
     """
-    process = mount.daemon.handle if mount.daemon else None
-    if process is None:
-        return
+    for started in (mount.daemon, mount.keeper):
+        if started and (process := started.handle):
+            _wait_for(process, mount, timeout)
+
+
+def _wait_for(process: psutil.Process, mount: Mount, timeout: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         try:
             process.wait(max(timeout if mount.read_write else 0.0, DAEMON_TIMEOUT))
@@ -219,10 +226,9 @@ def discard(mount: Mount) -> None:
         # The last of a scope takes the folder along.
         mount.cache.parent.rmdir()
     with contextlib.suppress(FileNotFoundError), open_directory(mount.directory) as descriptor:
-        for path in (mount.log_file, mount.lease_file, mount.directory / RECORD):
-            for name in (path.name, f"{path.name}.new"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=descriptor)
+        for path in mount.files:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=descriptor)
         mount.directory.rmdir()
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,16 @@ def claim_ownership() -> Process:
     return me
 
 
-def terminate_children(*, spare: str) -> None:
-    """End all processes that this one has started, but those of one name."""
-    for process in psutil.Process().children(recursive=True):
+def terminate_children(*, spare: Collection[int]) -> None:
+    """End all processes below this one, but those of some numbers and what is below them."""
+    below = [psutil.Process()]
+    # It grows while it is walked through.
+    for process in below:
         with contextlib.suppress(psutil.Error):
-            if process.name() != spare:
-                process.terminate()
+            below += [each for each in process.children() if each.pid not in spare]
+    for process in below[1:]:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 def this_process() -> dict[str, Any]:

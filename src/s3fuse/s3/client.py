@@ -168,6 +168,8 @@ def open_filesystem(connection: Connection, *, asynchronous: bool = False) -> S3
     if connection.endpoint_url and connection.endpoint_url.startswith("http://"):
         # Certificates that nobody will show take a tenth of a second to read.
         client_kwargs["verify"] = False
+    # Those of the environment if left out.
+    proxies: dict[str, Any] = {"proxies": {}} if connection.is_here else {}
     filesystem = S3FileSystem(
         anon=connection.anonymous,
         endpoint_url=connection.endpoint_url,
@@ -186,6 +188,7 @@ def open_filesystem(connection: Connection, *, asynchronous: bool = False) -> S3
             # newer SDKs as part of the object (boto/boto3#4435).
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
+            **proxies,
         },
         asynchronous=asynchronous,
         use_listings_cache=False,

@@ -7,9 +7,11 @@ profile, container and instance roles), or are left out for public data.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import ipaddress
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -113,6 +115,11 @@ class Connection:
         return cls(**found)
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What another process makes the same connection of; it holds secrets."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    @property
     def place(self) -> str:
         """The store, as it is called in messages."""
         return self.endpoint_url or "AWS S3"
@@ -125,10 +132,27 @@ class Connection:
         return str(urlsplit(self.endpoint_url).hostname).endswith(AWS_DOMAINS)
 
     @property
+    def is_here(self) -> bool:
+        """Whether the store is on this machine, which no proxy can reach."""
+        host = str(urlsplit(self.endpoint_url).hostname) if self.endpoint_url else ""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(host).is_loopback
+        return host == "localhost"
+
+    @property
     def identity(self) -> str:
         """A digest that tells two connections apart and gives nothing away."""
         parts = (self.endpoint_url, self.region, self.access_key, self.profile, self.anonymous)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    @property
+    def authorities(self) -> str | None:
+        """The file of certificate authorities that AWS tools trust; None for this machine's.
+
+        Rules: https://docs.aws.amazon.com/sdkref/latest/guide/feature-gen-config.html
+        """
+        settings, _ = _configuration(self.profile)
+        return os.environ.get("AWS_CA_BUNDLE") or settings.get("ca_bundle")
 
     @property
     def origin(self) -> str:

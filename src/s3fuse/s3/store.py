@@ -7,7 +7,6 @@ import io
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from s3fuse.errors import (
@@ -22,7 +21,7 @@ from s3fuse.s3.client import Client
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import Listing, ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently
-from s3fuse.s3.translate import code_of, explained
+from s3fuse.s3.translate import code_of, explained, incomplete
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
@@ -34,18 +33,6 @@ T = TypeVar("T")
 
 #: Seconds within which a bucket must answer the first request to it.
 FIRST_ANSWER = 10.0
-#: Fields that every answer of S3 has.  botocore finds none of them in other content, such
-#: as the page of a proxy with status 200, and would take that for an empty listing.
-#: ``KeyCount`` is not among them: rclone leaves it out of an empty listing.
-#: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
-REQUIRED_FIELDS = MappingProxyType(
-    {
-        "list_objects_v2": ("IsTruncated",),
-        "head_object": ("ContentLength", "LastModified"),
-        "create_multipart_upload": ("UploadId",),
-        "upload_part": ("ETag",),
-    }
-)
 #: Codes of answers to HEAD, which have no body, behind which any refusal may be.
 WITHOUT_REASON = ("400", "403")
 #: Keys among which one of an object is looked for.
@@ -256,11 +243,8 @@ class Store:
             if method == "head_object" and code_of(error) in WITHOUT_REASON:
                 self._refuse_credentials(url)
             raise explained(error, url, action, self.connection) from error
-        if any(name not in answer for name in REQUIRED_FIELDS.get(method, ())):
-            raise EndpointError(
-                f"{self.connection.place} does not answer as S3 does when asked to {action} {url}; "
-                "set endpoint_url to the address of the S3 API, not of a web page."
-            )
+        if wrong := incomplete(method, answer, url, action, self.connection):
+            raise wrong
         return answer
 
     def _refuse_credentials(self, url: S3Url) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from types import MappingProxyType
+from typing import Any
 
 from s3fuse.errors import (
     AccessDenied,
@@ -12,14 +15,28 @@ from s3fuse.errors import (
     ObjectChanged,
     ObjectNotFound,
     S3FuseError,
+    SettingsError,
 )
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.credentials import no_credentials
 from s3fuse.s3.retries import is_transient
 from s3fuse.urls import S3Url
 
+#: Fields that every answer of S3 has.  botocore finds none of them in other content, such
+#: as the page of a proxy with status 200, and would take that for an empty listing.
+#: ``KeyCount`` is not among them: rclone leaves it out of an empty listing.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+REQUIRED_FIELDS = MappingProxyType(
+    {
+        "list_objects_v2": ("IsTruncated",),
+        "head_object": ("ContentLength", "LastModified"),
+        "create_multipart_upload": ("UploadId",),
+        "upload_part": ("ETag",),
+    }
+)
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
+_UNTRUSTED = re.compile(r"certificate verify failed: (.*?) \(_ssl")
 
 
 def code_of(error: Exception) -> str:
@@ -37,6 +54,18 @@ def store_code(error: S3FuseError) -> str:
 def not_found(url: S3Url) -> ObjectNotFound:
     """The error for an object that should be in its bucket."""
     return ObjectNotFound(f"{url} is not in the bucket; check the name and its spelling.")
+
+
+def incomplete(
+    method: str, answer: dict[str, Any], url: S3Url, action: str, connection: Connection
+) -> EndpointError | None:
+    """Return the error for an answer that lacks what every answer of S3 has; None if it is one."""
+    if all(name in answer for name in REQUIRED_FIELDS.get(method, ())):
+        return None
+    return EndpointError(
+        f"{connection.place} does not answer as S3 does when asked to {action} {url}; "
+        "set endpoint_url to the address of the S3 API, not of a web page."
+    )
 
 
 def explained(error: Exception, url: S3Url, action: str, connection: Connection) -> S3FuseError:
@@ -69,7 +98,8 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             )
         case "NoSuchKey" | "NoSuchUpload" | "404" | "NotFound":
             return not_found(url)
-        case "412" | "PreconditionFailed":
+        # The object that was planned with is long enough.
+        case "412" | "PreconditionFailed" | "416" | "InvalidRange":
             return ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
         case "InvalidAccessKeyId":
             return CredentialsError(
@@ -99,6 +129,11 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             return _elsewhere(url, place)
         case "301" | "302" | "303" | "307" | "308":
             return _elsewhere(url, place)
+    if reason := untrusted(place, error):
+        return SettingsError(
+            f"{reason}, so s3://{url.bucket} cannot be used; name the authority's file in "
+            "AWS_CA_BUNDLE."
+        )
     if isinstance(error, boto.ClientError) and is_transient(error):
         return EndpointError(
             f"{place} keeps answering {code} when asked to {action} {url}; try again later."
@@ -124,6 +159,16 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             "check endpoint_url and that the service is up."
         )
     return S3FuseError(f"Could not {action} {url} at {place}: {error}.")
+
+
+def untrusted(place: str, error: Exception) -> str:
+    """Say why the certificate of a store is not taken; nothing if it is, or was not shown."""
+    found = _UNTRUSTED.search(str(error))
+    if not found:
+        return ""
+    if re.search("local issuer|self[- ]signed", found[1]):
+        return f"The certificate of {place} is from an authority that is not known here"
+    return f"The certificate of {place} is not taken ({found[1]})"
 
 
 def _elsewhere(url: S3Url, place: str) -> EndpointError:

@@ -41,7 +41,7 @@ def test_only_the_hosts_of_the_store_are_reached(endpoint: str | None, hosts: st
 @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
 def test_a_proxy_of_the_user_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://proxy.example:3128")
-    assert confinement(Connection("https://store.example")) == {}
+    assert confinement(Connection("https://store.example")) == {name: "http://proxy.example:3128"}
 
 
 def options_of(words: list[str]) -> list[str]:
@@ -70,7 +70,6 @@ def words_for(cache: Path, connection: Connection) -> list[str]:
     mount = Mount(
         *("data", Path("/run/scope/data-x"), cache),
         identity="",
-        credentials_digest="",
         read_write=False,
         links=Path("/links"),
         workdir=Path("/"),

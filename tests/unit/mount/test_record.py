@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from s3fuse.errors import RunDirError
-from s3fuse.mount.links import remove_links
 from s3fuse.mount.record import RECORD, Mount, mounts_below, mounts_of_node
 from s3fuse.mount.sweep import sweep
 from s3fuse.mount.unmount import discard, unmount_all
+from s3fuse.node.links import remove_links
 from s3fuse.node.processes import Node
 
 #: A user that is neither root nor the one of the tests.
@@ -39,7 +39,6 @@ def mount(tmp_path: Path) -> Mount:
     made = Mount(
         *("data", directory, cache),
         identity="identity",
-        credentials_digest="digest",
         read_write=False,
         links=tmp_path / "links",
         workdir=tmp_path,

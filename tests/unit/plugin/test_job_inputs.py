@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from s3fuse.errors import ObjectChanged
+from s3fuse.gateway.failures import Failures
+from s3fuse.mount.mounts import Mounts
+from s3fuse.mount.record import Mount
+from s3fuse.node.directories import secure_directory
+from s3fuse.node.processes import Node, current_owner
 from s3fuse.s3.objects import ObjectInfo
-from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.job_inputs import JobInputs
 from snakemake_storage_plugin_s3fuse.versions import Versions
@@ -20,18 +25,6 @@ URL = S3Url("bucket", "folder/x")
 OUTPUT = S3Url("bucket", "output")
 OLD = ObjectInfo("folder/x", 7, 1000.0, "old")
 NEW = ObjectInfo("folder/x", 7, 2000.0, "new")
-
-
-class CountingStore:
-    """Holds one object, and counts the questions."""
-
-    def __init__(self) -> None:
-        self.info: ObjectInfo | None = OLD
-        self.heads = 0
-
-    def head(self, url: S3Url) -> ObjectInfo | None:
-        self.heads += 1
-        return self.info
 
 
 class Plan:
@@ -44,13 +37,33 @@ class Plan:
 
 
 @pytest.fixture
-def store() -> CountingStore:
-    return CountingStore()
+def mounts(tmp_path: Path) -> Mounts:
+    return Mounts(tmp_path, tmp_path, tmp_path / "run", tmp_path / "cache")
 
 
 @pytest.fixture
-def inputs(store: CountingStore) -> JobInputs:
-    return JobInputs(cast(Store, store), cast(Versions, Plan()))
+def mount(mounts: Mounts) -> Mount:
+    """A mount of this run, as far as it lies on disk."""
+    directory = secure_directory(mounts.scope_directory / "bucket-x")
+    made = Mount(
+        *("bucket", directory, secure_directory(mounts.cache_dir / "scope/bucket-x")),
+        identity="identity",
+        read_write=False,
+        links=mounts.links,
+        workdir=mounts.workdir,
+        node=Node.here(),
+        owner=current_owner(),
+        session=mounts.session,
+    )
+    made = replace(made, cache=mounts.cache_dir / mounts.scope_directory.name / "bucket-x")
+    secure_directory(made.cache)
+    made.save()
+    return made
+
+
+@pytest.fixture
+def inputs(mounts: Mounts) -> JobInputs:
+    return JobInputs(mounts, cast(Versions, Plan()))
 
 
 @pytest.fixture
@@ -68,38 +81,42 @@ def copy(path: Path, content: str = "content") -> Path:
     return path
 
 
-def test_a_linked_input_that_was_replaced_keeps_the_output_back(
-    inputs: JobInputs, store: CountingStore, link: Path
+def test_a_mounted_input_that_could_not_be_read_keeps_the_output_back(
+    inputs: JobInputs, mount: Mount, link: Path
 ) -> None:
     inputs.given(URL, OLD, link)
     inputs.refuse_if_changed(OUTPUT, [(URL, link)])
-    for now in (NEW, None):
-        store.info = now
-        with pytest.raises(ObjectChanged, match="replaced while a job read it"):
-            inputs.refuse_if_changed(OUTPUT, [(URL, link)])
+    failures = Failures(mount.directory)
+    # Of another version, which is another run's, or another job's.
+    failures.add(NEW, "It is gone.")
+    inputs.refuse_if_changed(OUTPUT, [(URL, link)])
+    failures.add(OLD, "It was replaced.")
+    with pytest.raises(ObjectChanged, match=r"^s3://bucket/output was not published: It was rep"):
+        inputs.refuse_if_changed(OUTPUT, [(URL, link)])
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/folder/", "s3://bucket/folder"])
+def test_what_could_not_be_read_of_a_folder_keeps_the_output_back(
+    inputs: JobInputs, mount: Mount, link: Path, url: str
+) -> None:
+    folder = S3Url.parse(url)
+    inputs.given_folder(folder, [], link)
+    inputs.refuse_if_changed(OUTPUT, [(folder, link)])
+    Failures(mount.directory).add(replace(OLD, key="other/x"), "It was replaced.")
+    if folder.key:
+        inputs.refuse_if_changed(OUTPUT, [(folder, link)])
+    Failures(mount.directory).add(OLD, "It was replaced.")
+    with pytest.raises(ObjectChanged, match="It was replaced"):
+        inputs.refuse_if_changed(OUTPUT, [(folder, link)])
 
 
 def test_a_copied_input_may_be_replaced_later(
-    inputs: JobInputs, store: CountingStore, tmp_path: Path
+    inputs: JobInputs, mount: Mount, tmp_path: Path
 ) -> None:
     path = copy(tmp_path / "x")
     inputs.given(URL, OLD, path)
-    store.info = NEW
+    Failures(mount.directory).add(OLD, "It was replaced.")
     inputs.refuse_if_changed(OUTPUT, [(URL, path)])
-    assert store.heads == 0
-
-
-@pytest.mark.parametrize(("seconds", "is_known"), [(0, True), (1, False)])
-def test_a_link_of_another_process_is_known_by_its_time(
-    inputs: JobInputs, link: Path, seconds: int, is_known: bool
-) -> None:
-    time = OLD.mtime + seconds
-    os.utime(link, (time, time), follow_symlinks=False)
-    if is_known:
-        inputs.refuse_if_changed(OUTPUT, [(URL, link)])
-    else:
-        with pytest.raises(ObjectChanged):
-            inputs.refuse_if_changed(OUTPUT, [(URL, link)])
 
 
 EDITS: dict[str, Callable[[Path], object]] = {

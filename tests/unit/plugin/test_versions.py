@@ -113,6 +113,34 @@ def test_what_nobody_writes_is_looked_up_once(
     assert (store.lists, store.heads) == (0, 1)
 
 
+def test_a_folder_stays_as_it_was_planned(
+    versions: Versions, store: CountingStore, stage: Stage
+) -> None:
+    folder = URL.parent
+    planned = versions.folder(folder, PATH)
+    stage.is_planning = False
+    store.info = NEW
+    again = versions.folder(folder, PATH)
+    assert planned == again
+    assert planned
+    assert planned.infos == [OLD]
+    # But with what this run has published in it.
+    versions.published(URL, [NEW])
+    own = versions.folder(folder, PATH)
+    assert own
+    assert own.infos == [NEW]
+
+
+def test_a_folder_that_a_rule_writes_is_what_it_is_now(
+    versions: Versions, store: CountingStore, stage: Stage
+) -> None:
+    versions.folder(URL.parent, PATH)
+    stage.is_planning, stage.writes = False, True
+    store.info = NEW
+    versions.folder(URL.parent, PATH)
+    assert store.lists == 2
+
+
 def test_a_published_version_is_the_current_one(
     versions: Versions, store: CountingStore, stage: Stage
 ) -> None:

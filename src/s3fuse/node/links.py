@@ -24,24 +24,28 @@ def make_link(target: Path, path: Path, mtime: float | None = None) -> None:
         Its time stamp, in seconds since the epoch.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".link-", dir=path.parent))
-    try:
-        link = temporary / "link"
+    with tempfile.TemporaryDirectory(prefix=".link-", dir=path.parent) as temporary:
+        link = Path(temporary, "link")
         link.symlink_to(target)
         if mtime is not None:
             os.utime(link, (mtime, mtime), follow_symlinks=False)
         link.replace(path)
-    finally:
-        temporary.rmdir()
 
 
 def links_into(places: Collection[Path], below: Path) -> Iterator[Path]:
-    """Find the links into any of some places, without following them."""
-    for directory, folders, files in os.walk(below):
-        for name in (*folders, *files):
-            path = Path(directory, name)
-            if path.is_symlink() and any(map(path.readlink().is_relative_to, places)):
-                yield path
+    """Find the links into any of some places, without a look at what they lead to.
+
+    That may be in a mount, whose gateway asks this and would wait for itself.
+    """
+    folders = [str(below)]
+    while folders:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            with os.scandir(folders.pop()) as entries:
+                found = list(entries)
+            folders += [each.path for each in found if each.is_dir(follow_symlinks=False)]
+            for path in (Path(each.path) for each in found if each.is_symlink()):
+                if any(map(path.readlink().is_relative_to, places)):
+                    yield path
 
 
 def remove_links(places: Collection[Path], below: Path) -> None:

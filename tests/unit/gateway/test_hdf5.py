@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from s3fuse.mount.s3fs_cache import hdf5
+from s3fuse.gateway import hdf5
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -14,7 +14,3 @@ def test_pointers_of_nonsense_stay_in_the_file(seed: int) -> None:
         for _ in range(50)
     )
     assert all(0 < position < 1000 for position in hdf5.pointers(piece, 1000))
-
-
-def test_no_chunks_in_what_is_no_hdf5_file() -> None:
-    assert hdf5.chunks([b"", b"TREE\1\0", bytes(1000), b"TREE\1\0\2\0" + bytes(60)], 1000) == []

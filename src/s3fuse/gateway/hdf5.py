@@ -11,14 +11,19 @@ https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 #: Variables of HDF5 have at most so many dimensions; few have more than this.
 MAX_RANK = 8
+#: Nodes of a piece that are looked at, and entries of all of them: a file that is made to
+#: look like many must not take long.
+MOST_NODES = 1000
+MOST_ENTRIES = 50_000
 
 # III.A.1: signature, node type 1 (raw data chunks), level, entries used, two siblings.
 _CHUNK_INDEX = re.compile(rb"TREE\x01")
@@ -43,55 +48,44 @@ def pointers(piece: bytes, file_size: int) -> Iterator[int]:
     int
         Positions in the file.
     """
-    for match in _CHUNK_INDEX.finditer(piece):
-        for _, position in _below(piece, match.start(), file_size, leaf=False):
-            yield position
-    for match in _BTREE_2.finditer(piece):
+    left = MOST_ENTRIES
+    for match in itertools.islice(_CHUNK_INDEX.finditer(piece), MOST_NODES):
+        looked_at, positions = _nodes_below(piece, match.start(), file_size, left)
+        yield from positions
+        left -= looked_at
+        if left <= 0:
+            break
+    for match in itertools.islice(_BTREE_2.finditer(piece), MOST_NODES):
         if match.start() + _BTREE_2_HEAD.size <= len(piece):
             *_, root = _BTREE_2_HEAD.unpack_from(piece, match.start())
             if 0 < root < file_size:
                 yield root
 
 
-def chunks(pieces: Iterable[bytes], file_size: int) -> list[tuple[int, int]]:
-    """Find where the data lie.
-
-    Parameters
-    ----------
-    pieces : iterable of bytes
-        The pieces of the file that have its metadata.
-    file_size : int
-        Bytes of the file.
-
-    Returns
-    -------
-    list of tuple of int
-        The position of each chunk and the one behind it, in order.
-    """
-    return sorted(
-        (position, position + size)
-        for piece in pieces
-        for match in _CHUNK_INDEX.finditer(piece)
-        for size, position in _below(piece, match.start(), file_size, leaf=True)
-    )
-
-
-def _below(piece: bytes, start: int, file_size: int, *, leaf: bool) -> list[tuple[int, int]]:
-    """Sizes of chunks, and positions: of data below a leaf of a chunk index, else of nodes."""
+def _nodes_below(piece: bytes, start: int, file_size: int, most: int) -> tuple[int, list[int]]:
+    """Find the nodes to which a node of a chunk index points; also how many entries it took."""
     if start + _CHUNK_INDEX_HEAD.size > len(piece):
-        return []
-    _, _, level, entries, _, _ = _CHUNK_INDEX_HEAD.unpack_from(piece, start)
-    if leaf != (level == 0):
-        return []
+        return 0, []
+    _, _, level, count, _, _ = _CHUNK_INDEX_HEAD.unpack_from(piece, start)
+    looked_at = 0
+    # Below level 0 are the data.
+    if level == 0:
+        return 0, []
     # A node does not tell how many dimensions its variable has. A key is the
     # chunk's size, a mask, and its offset in each dimension, the last of which
     # is within an element, and so zero.
     for rank in range(1, MAX_RANK + 1):
-        entry = struct.Struct(f"<II{rank}QQQ")
-        end = start + _CHUNK_INDEX_HEAD.size + entries * entry.size
-        if end > len(piece):
-            return []
-        found = list(entry.iter_unpack(piece[start + _CHUNK_INDEX_HEAD.size : end]))
-        if all(each[-2] == 0 and 0 < each[-1] < file_size for each in found):
-            return [(each[0], each[-1]) for each in found]
-    return []
+        entry = struct.Struct(f"<{8 * rank}xQQ")
+        begin = start + _CHUNK_INDEX_HEAD.size
+        if begin + count * entry.size > len(piece) or looked_at + count > most:
+            return looked_at, []
+        positions = []
+        for offset in range(begin, begin + count * entry.size, entry.size):
+            looked_at += 1
+            last, position = entry.unpack_from(piece, offset)
+            if last != 0 or not 0 < position < file_size:
+                break
+            positions.append(position)
+        else:
+            return looked_at, positions
+    return looked_at, []

@@ -1,0 +1,96 @@
+"""What a run tells the gateway of a mount, and asks it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from s3fuse.errors import MountError
+from s3fuse.gateway.catalogue import View
+from s3fuse.gateway.options import CONTROL
+
+#: Seconds within which a gateway answers, one that is just started again included.
+PATIENCE = 15.0
+
+
+class Gateway:
+    """The gateway of a mount, seen from a run.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory of the mount.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def show(self, view: View) -> Path:
+        """Let the mount show a view, and return the path of it.
+
+        Raises
+        ------
+        MountError
+            If the gateway does not answer.
+        """
+        return Path(self._ask("POST", "/views", json.dumps(view.as_json()))["path"])
+
+    def requests(self) -> Counter[str]:
+        """Count the requests to the store by their names, and the ``bytes`` that came.
+
+        Raises
+        ------
+        MountError
+            If the gateway does not answer.
+        """
+        return Counter(self._ask("GET", "/requests"))
+
+    def moved(self, path: str) -> int:
+        """Return the bytes that have come of an object or folder, by its path in the mount.
+
+        Raises
+        ------
+        MountError
+            If the gateway does not answer.
+        """
+        return int(self._ask("GET", f"/moved?path={quote(path)}")["bytes"])
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
+        connection = _Connection(self._directory)
+        try:
+            with contextlib.closing(connection):
+                connection.request(method, path, body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                if answer.status == 200:
+                    return dict(json.loads(answer.read()))
+                reason = f"answered {answer.status}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"does not answer ({error})"
+        raise MountError(
+            f"The gateway of {self._directory} {reason}; see gateway.log there, and start again."
+        )
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP by the socket in the directory of a mount."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("gateway", timeout=PATIENCE)
+        self._directory = directory
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        # Paths of sockets may be short only; this one is short.
+        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{CONTROL}")
+        finally:
+            os.close(folder)

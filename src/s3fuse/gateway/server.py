@@ -1,0 +1,311 @@
+"""The answers to s3fs, and to the runs that a mount belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from s3fuse.errors import EndpointError, ObjectChanged, S3FuseError
+from s3fuse.gateway import answers, signature
+from s3fuse.gateway.answers import Page
+from s3fuse.gateway.cache import FILE, PIECE, Cache, NoRoom
+from s3fuse.gateway.catalogue import Catalogue, View
+from s3fuse.gateway.failures import Failures, version_name
+from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
+from s3fuse.gateway.options import GatewayOptions
+from s3fuse.gateway.upstream import Upstream
+from s3fuse.gateway.verification import is_damaged
+from s3fuse.gateway.versions import Versions
+from s3fuse.node.links import links_into, move_links
+from s3fuse.s3.objects import ObjectInfo
+
+#: Requests that are worked on at the same time; others wait.
+AT_A_TIME = 64
+#: Bytes of a request from s3fs, which has none when it reads, and of an order of a run.
+MOST_BODY, MOST_ORDER = 2**16, 2**28
+#: Objects that are prefetched at the same time.
+PREFETCHED = 8
+#: How objects are fetched that are read from end to end.
+WHOLE_PIECE, WHOLE_AT_A_TIME = 4 * 2**20, 6
+
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+class Server:
+    """Answers the requests of one mount.
+
+    Parameters
+    ----------
+    options : GatewayOptions
+        What is served.
+    upstream : Upstream
+        The bucket.
+    catalogue : Catalogue
+        What is shown.
+    versions : Versions
+        Which version of it.
+    tell : callable
+        Is given what the owner of the mount should know, as JSON.
+    """
+
+    def __init__(
+        self,
+        options: GatewayOptions,
+        upstream: Upstream,
+        catalogue: Catalogue,
+        versions: Versions,
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._options, self._upstream, self._tell = options, upstream, tell
+        self._catalogue, self._versions = catalogue, versions
+        self._cache = Cache(options.cache, upstream.read, options.cache_bytes, self._linked)
+        self._failures = Failures(options.directory)
+        self._lent: dict[str, Path] = {}
+        # Nobody knows what has come of what a gateway before this one had here.
+        linked = self._linked()
+        for path in options.cache.glob(f"{FILE}*"):
+            if path not in linked:
+                path.unlink()
+        self._limit = asyncio.Semaphore(AT_A_TIME)
+        self._prefetching = asyncio.Semaphore(PREFETCHED)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._verified: set[str] = set()
+
+    def for_s3fs(self) -> web.Application:
+        """Return the S3 server, for the port."""
+        application = web.Application(client_max_size=MOST_BODY)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        return application
+
+    def for_runs(self) -> web.Application:
+        """Return the server that takes orders, for the socket."""
+        application = web.Application(client_max_size=MOST_ORDER)
+        application.router.add_post("/views", self._show)
+        application.router.add_get("/requests", self._requests)
+        application.router.add_get("/moved", self._moved)
+        return application
+
+    # For runs.
+
+    async def _show(self, request: web.Request) -> web.Response:
+        view = View.from_json(await request.json())
+        self._catalogue.show(view)
+        path = self._options.point / view.path
+        if view.single:
+            if file := self._lent.get(version_name(view.single)):
+                path = file
+            else:
+                self._start(self._prefetch(view.single, view))
+        return web.json_response({"path": str(path)})
+
+    async def _requests(self, _: web.Request) -> web.Response:
+        return web.json_response(self._upstream.counts)
+
+    async def _moved(self, request: web.Request) -> web.Response:
+        infos = self._catalogue.below(request.query["path"])
+        return web.json_response({"bytes": sum(map(self._cache.held, infos))})
+
+    async def _prefetch(self, info: ObjectInfo, view: View) -> None:
+        try:
+            async with self._prefetching:
+                if not view.sequential:
+                    await fetch_metadata(self._cache, info)
+                elif await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME):
+                    await self._verify(info)
+                    self._lend(info, self._options.point / view.path)
+        except S3FuseError as error:
+            # It fails again in the job; what is final is said now.
+            self._note_failure(info, error)
+        except (NoRoom, OSError):
+            return
+
+    def _lend(self, info: ObjectInfo, place: Path) -> None:
+        """Let the links of jobs lead to the file itself: reading it takes half of the time."""
+        if file := self._cache.lend(info):
+            self._lent[version_name(info)] = file
+            move_links(place, file, self._options.links)
+
+    def _linked(self) -> set[Path]:
+        """Find the files in the cache to which links of jobs lead."""
+        links = links_into([self._options.cache], self._options.links)
+        return {path.readlink() for path in links}
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # For s3fs.
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        target = request.raw_path
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = signature.Request(request.method, target, headers)
+        if not signature.is_signed(asked, self._options.keys):
+            return _error(403, "AccessDenied", "This server answers its own mount only.")
+        path, _, raw_query = target.partition("?")
+        bucket, _, key = unquote(path.lstrip("/"), errors="surrogateescape").partition("/")
+        query = dict(parse_qsl(raw_query, keep_blank_values=True, errors="surrogateescape"))
+        if bucket != self._options.bucket:
+            return _error(404, "NoSuchBucket", "This server has one bucket.")
+        if request.method not in ("GET", "HEAD"):
+            return _error(405, "MethodNotAllowed", "This mount is read-only.")
+        async with self._limit:
+            try:
+                if not key:
+                    return await self._list(query)
+                return await self._object(request, key)
+            except EndpointError as error:
+                # After this answer, s3fs asks again.
+                return _error(503, "SlowDown", str(error))
+            except S3FuseError as error:
+                # After 400 or 403 to a HEAD request, s3fs shows an empty file; after 404 to a
+                # GET request, it takes what did not come for zeros. This is an I/O error to it.
+                return _error(412, "PreconditionFailed", str(error))
+
+    async def _list(self, query: dict[str, str]) -> web.Response:
+        # Without a prefix, s3fs looks whether the bucket is there, which was done before.
+        page = await self._versions.list(query) if "prefix" in query else Page([], [])
+        text = answers.listing(self._options.bucket, query, page)
+        return web.Response(text=text, content_type="application/xml")
+
+    async def _object(self, request: web.Request, key: str) -> web.StreamResponse:
+        if key.endswith("/") and self._versions.is_folder(key):
+            return web.Response(content_type="application/x-directory")
+        if request.method == "HEAD":
+            info = await self._versions.look(key)
+        else:
+            info = await self._versions.shown(key)
+        if info is None and request.method == "GET":
+            raise ObjectChanged(f"s3://{self._options.bucket}/{key} is not there any more.")
+        if info is None:
+            return _error(404, "NoSuchKey", f"There is no {key}.")
+        span = _span(request, info.size)
+        if span is None:
+            return _error(416, "InvalidRange", f"{key} has {info.size} bytes.")
+        headers = {
+            "ETag": f'"{info.etag}"',
+            "Last-Modified": formatdate(info.mtime, usegmt=True),
+            "Accept-Ranges": "bytes",
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(span)),
+        }
+        if "Range" in request.headers:
+            headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{info.size}"
+        response = web.StreamResponse(
+            status=206 if "Range" in request.headers else 200, headers=headers
+        )
+        if request.method == "HEAD" or not span:
+            return response
+        if sentence := self._failures.reason(info):
+            return _error(412, "PreconditionFailed", sentence)
+        try:
+            await self._send(request, response, info, span)
+        except S3FuseError as error:
+            self._note_failure(info, error)
+            raise
+        return response
+
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, info: ObjectInfo, span: range
+    ) -> None:
+        """Send a span of an object from the cache, or around it where that has no room."""
+        try:
+            found = self._cache.reserve(info, span.start, span.stop)
+            async with found.having(span.start, span.stop) as file:
+                await response.prepare(request)
+                assert request.transport is not None
+                loop = asyncio.get_running_loop()
+                await loop.sendfile(request.transport, file, span.start, len(span))
+        except (NoRoom, OSError):
+            if response.prepared:
+                raise
+            await self._pass_through(request, response, info, span)
+            return
+        if found.is_whole:
+            self._start(self._verify_quietly(info))
+
+    async def _pass_through(
+        self, request: web.Request, response: web.StreamResponse, info: ObjectInfo, span: range
+    ) -> None:
+        """Send a span of an object piece by piece, without keeping it."""
+        for start in range(span.start, span.stop, PIECE):
+            end = min(start + PIECE, span.stop)
+            body = bytearray(end - start)
+
+            def write(
+                chunk: bytes, position: int, body: bytearray = body, begin: int = start
+            ) -> None:
+                body[position - begin : position - begin + len(chunk)] = chunk
+
+            try:
+                await self._upstream.read(info, start, end, write)
+            except S3FuseError as error:
+                if not response.prepared:
+                    raise
+                self._note_failure(info, error)
+                # The length was promised, so this is an error to s3fs, which asks again.
+                if request.transport:
+                    request.transport.abort()
+                return
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(bytes(body))
+
+    async def _verify(self, info: ObjectInfo) -> None:
+        """Compare a whole object with its ETag, once.
+
+        Raises
+        ------
+        ObjectChanged
+            If it is another one.
+        """
+        name = version_name(info)
+        if name in self._verified:
+            return
+        self._verified.add(name)
+        path = self._cache.object(info).path
+        part_size = await self._upstream.part_size(info)
+        is_wrong = await asyncio.to_thread(is_damaged, path, info, part_size)
+        if is_wrong and not await self._upstream.is_opaque(info):
+            self._cache.forget(info)
+            raise ObjectChanged(
+                f"s3://{self._options.bucket}/{info.key} is not what its checksum says; it was "
+                "damaged in the store or on its way here. Start the run again."
+            )
+
+    async def _verify_quietly(self, info: ObjectInfo) -> None:
+        try:
+            await self._verify(info)
+        except ObjectChanged as error:
+            self._note_failure(info, error)
+
+    def _note_failure(self, info: ObjectInfo, error: S3FuseError) -> None:
+        """Note and tell what is final."""
+        if not isinstance(error, EndpointError) and self._failures.add(info, str(error)):
+            self._tell({"warning": str(error)})
+
+
+def _span(request: web.Request, size: int) -> range | None:
+    """Return what of an object is asked for; None if it does not have it."""
+    asked = request.headers.get("Range")
+    if asked is None:
+        return range(size)
+    match = _RANGE.fullmatch(asked)
+    if match is None:
+        return None
+    start, end = int(match[1]), min(int(match[2] or size), size - 1) + 1
+    return range(start, end) if start < end else None
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return web.Response(
+        status=status, text=answers.error(code, message), content_type="application/xml"
+    )

@@ -1,0 +1,187 @@
+"""One version of each object, from the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from s3fuse.errors import ObjectChanged, ObjectNotFound, S3FuseError
+from s3fuse.gateway.answers import Page
+from s3fuse.gateway.failures import version_name
+from s3fuse.s3.client import Client
+from s3fuse.s3.objects import ObjectInfo, is_internal
+from s3fuse.s3.retries import patiently
+from s3fuse.s3.translate import explained, incomplete
+from s3fuse.urls import S3Url
+
+#: Objects of a page of a listing, as in S3.
+MOST_KEYS = 1000
+#: Versions of one object that are looked through.
+MOST_VERSIONS = 1000
+
+
+class Upstream:
+    """A bucket, as the gateway asks for it.
+
+    Parameters
+    ----------
+    client : Client
+        Sends the requests.
+    bucket : str
+        Name of the bucket.
+
+    Attributes
+    ----------
+    counts : Counter
+        Requests by the names of their methods, and ``bytes``.
+    """
+
+    def __init__(self, client: Client, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+        self._version_ids: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+
+    @patiently
+    async def read(
+        self, info: ObjectInfo, start: int, end: int, write: Callable[[bytes, int], None]
+    ) -> None:
+        """Read a span of one version; of a versioned bucket, one that was replaced, too.
+
+        Raises
+        ------
+        ObjectChanged
+            If the version cannot be had any more.
+        S3FuseError
+            If it cannot be read.
+        """
+        version = self._version_ids.get(version_name(info))
+        try:
+            await self._read(info, start, end, write, version)
+        except (ObjectChanged, ObjectNotFound) as error:
+            version = await self._version_of(info)
+            if version is None:
+                raise self._gone(info) from error
+            self._version_ids[version_name(info)] = version
+            await self._read(info, start, end, write, version)
+
+    @patiently
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Look at an object; None if it is not there."""
+        try:
+            answer = await self._ask("head_object", "look at", key, Key=key)
+        except ObjectNotFound:
+            return None
+        return ObjectInfo.from_answer(key, answer, "ContentLength")
+
+    async def is_opaque(self, info: ObjectInfo) -> bool:
+        """Tell whether the ETag of a version is no MD5, as under SSE-KMS; a listing does not."""
+        asked = {"Key": info.key, "IfMatch": f'"{info.etag}"'}
+        if version := self._version_ids.get(version_name(info)):
+            asked["VersionId"] = version
+        try:
+            answer = await self._ask("head_object", "look at", info.key, **asked)
+        except S3FuseError:
+            return False
+        return ObjectInfo.from_answer(info.key, answer, "ContentLength").opaque
+
+    async def part_size(self, info: ObjectInfo) -> int | None:
+        """Return the bytes of the first part of an upload in parts; None if the store says none.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+        """
+        if "-" not in info.etag:
+            return None
+        asked = {"Key": info.key, "PartNumber": 1, "IfMatch": f'"{info.etag}"'}
+        try:
+            answer = await self._ask("head_object", "look at", info.key, **asked)
+        except S3FuseError:
+            return None
+        return int(answer["ContentLength"])
+
+    @patiently
+    async def list(self, query: dict[str, str]) -> Page:
+        """List a page, without what this project keeps for itself.
+
+        Parameters
+        ----------
+        query : dict of str to str
+            What was asked for, in the first or the second form of the request.
+        """
+        most = query.get("max-keys", "")
+        asked: dict[str, Any] = {
+            "Prefix": query.get("prefix", ""),
+            "MaxKeys": min(int(most), MOST_KEYS) if most.isdecimal() else MOST_KEYS,
+        }
+        names = {
+            "Delimiter": "delimiter",
+            "ContinuationToken": "continuation-token",
+            "StartAfter": "start-after" if query.get("list-type") == "2" else "marker",
+        }
+        asked |= {name: query[word] for name, word in names.items() if query.get(word)}
+        answer = await self._ask("list_objects_v2", "list", asked["Prefix"], **asked)
+        found = [ObjectInfo.from_answer(e["Key"], e, "Size") for e in answer.get("Contents", ())]
+        folders = [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+        following = ""
+        if answer.get("IsTruncated"):
+            following = str(answer.get("NextContinuationToken", ""))
+            if query.get("list-type") != "2":
+                following = max([each.key for each in found] + folders, default="")
+        return Page([each for each in found if not is_internal(each.key)], folders, following)
+
+    async def _read(
+        self,
+        info: ObjectInfo,
+        start: int,
+        end: int,
+        write: Callable[[bytes, int], None],
+        version: str | None,
+    ) -> None:
+        def counted(chunk: bytes, position: int) -> None:
+            self.counts["bytes"] += len(chunk)
+            write(chunk, position)
+
+        url = S3Url(self._bucket, info.key)
+        self.counts["get_object"] += 1
+        # The version is compared by its ETag in any case.
+        more = {"VersionId": version} if version else {}
+        try:
+            await self._client.read(url, info, start, end - start, counted, **more)
+        except OSError as error:
+            if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+                # Of the disk.
+                raise
+            raise explained(error, url, "read", self._client.connection) from error
+        except Exception as error:
+            raise explained(error, url, "read", self._client.connection) from error
+
+    async def _version_of(self, info: ObjectInfo) -> str | None:
+        """Find the version of an object that was planned with; None if there is none."""
+        query = {"Prefix": info.key, "MaxKeys": MOST_VERSIONS}
+        try:
+            answer = await self._ask("list_object_versions", "list", info.key, **query)
+        except S3FuseError:
+            # Nobody may list versions here, or the store knows none.
+            return None
+        for each in answer.get("Versions", ()):
+            found = ObjectInfo.from_answer(each["Key"], each, "Size")
+            if version_name(found) == version_name(info):
+                return str(each["VersionId"])
+        return None
+
+    async def _ask(self, method: str, action: str, key: str, **parameters: Any) -> dict[str, Any]:
+        self.counts[method] += 1
+        url, connection = S3Url(self._bucket, key), self._client.connection
+        try:
+            answer = await self._client.request(method, Bucket=self._bucket, **parameters)
+        except Exception as error:
+            raise explained(error, url, action, connection) from error
+        if wrong := incomplete(method, answer, url, action, connection):
+            raise wrong
+        return answer
+
+    def _gone(self, info: ObjectInfo) -> ObjectChanged:
+        return ObjectChanged(
+            f"s3://{self._bucket}/{info.key} was replaced or deleted after this run was planned, "
+            "and the bucket does not keep that version; start the run again."
+        )

@@ -1,0 +1,133 @@
+"""Which version of each key a mount shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from s3fuse.gateway.answers import Page
+from s3fuse.gateway.catalogue import VIEWS, Catalogue
+from s3fuse.gateway.upstream import MOST_KEYS, Upstream
+from s3fuse.s3.objects import ObjectInfo, is_internal
+
+#: Seconds after a look at a file within which it may be opened by whoever has looked.
+OPENING = 0.5
+
+
+@dataclass
+class _Seen:
+    """A key that is looked at again each time.
+
+    Attributes
+    ----------
+    info : ObjectInfo
+        The version that is shown, as the store says.
+    mtime : float
+        The time that is shown.
+    looked : float
+        When it was shown last.
+    """
+
+    info: ObjectInfo
+    mtime: float
+    looked: float
+
+
+class Versions:
+    """The versions that a mount shows: planned ones in views, of other keys the pinned or newest.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Views and pins.
+    upstream : Upstream
+        The bucket.
+    is_open : callable
+        Tells whether anybody has the file of a key open.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, upstream: Upstream, is_open: Callable[[str], bool]
+    ) -> None:
+        self._catalogue, self._upstream, self._is_open = catalogue, upstream, is_open
+        self._seen: dict[str, _Seen] = {}
+
+    async def look(self, path: str) -> ObjectInfo | None:
+        """Return the version of a path as it is to be shown now; None if there is none.
+
+        Parameters
+        ----------
+        path : str
+            A key of the bucket, or the path of an object in a view.
+        """
+        if path.startswith(VIEWS):
+            return self._catalogue.entry(path)
+        # What has an empty name is no file.
+        if is_internal(path.removesuffix("/")) or path.startswith("/") or "//" in path:
+            return None
+        if self._catalogue.is_pinned(path):
+            return self._catalogue.pin(path, None)
+        now = await self._upstream.head(path)
+        if not self._catalogue.revalidating:
+            return self._catalogue.pin(path, now)
+        return self._revalidated(path, now)
+
+    async def shown(self, path: str) -> ObjectInfo | None:
+        """Return the version of a path that was shown last, for whoever reads it."""
+        if path in self._seen:
+            return self._seen[path].info
+        return await self.look(path)
+
+    def is_folder(self, path: str) -> bool:
+        """Tell whether a path, with its slash, is a directory of views; asks nothing."""
+        return VIEWS.startswith(path) or (
+            path.startswith(VIEWS) and self._catalogue.is_folder(path)
+        )
+
+    async def list(self, query: dict[str, str]) -> Page:
+        """List a page; what is pinned is shown as it is pinned.
+
+        Parameters
+        ----------
+        query : dict of str to str
+            What was asked for, in the first or the second form of the request.
+        """
+        prefix = query.get("prefix", "")
+        if prefix.startswith(VIEWS):
+            after = query.get("continuation-token") or query.get("start-after")
+            most = query.get("max-keys", "")
+            return self._catalogue.page(
+                prefix,
+                query.get("delimiter", ""),
+                after or query.get("marker", ""),
+                min(int(most), MOST_KEYS) if most.isdecimal() else MOST_KEYS,
+            )
+        if is_internal(prefix.removesuffix("/")):
+            return Page([], [])
+        page = await self._upstream.list(query)
+        if self._catalogue.revalidating:
+            return page
+        pinned = [self._catalogue.pin(each.key, each) for each in page.objects]
+        return replace(page, objects=[each for each in pinned if each])
+
+    def _revalidated(self, path: str, now: ObjectInfo | None) -> ObjectInfo | None:
+        """Decide between the version that was shown and the one that is there now.
+
+        s3fs reads a file in pieces, and cannot be told that it is another one by now.  So
+        a version stays as long as somebody has it open, or may be about to.
+        """
+        seen = self._seen.get(path)
+        moment = time.monotonic()
+        if seen is None:
+            if now is None:
+                return None
+            seen = self._seen[path] = _Seen(now, now.mtime, moment)
+        elif now != seen.info and not (moment - seen.looked < OPENING or self._is_open(path)):
+            if now is None:
+                del self._seen[path]
+                return None
+            # s3fs drops what it has of a file if its time is newer by a second.
+            seen.info, seen.mtime = now, max(now.mtime, seen.mtime + 1)
+        seen.looked = moment
+        return replace(seen.info, mtime=seen.mtime)

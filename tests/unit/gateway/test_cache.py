@@ -1,0 +1,136 @@
+"""The cache of a gateway: only bytes that have come are read from it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from s3fuse.gateway.cache import BLOCK, PIECE, Cache, NoRoom
+from s3fuse.s3.objects import ObjectInfo
+
+BOUND = 4 * PIECE
+
+
+class Source:
+    """Objects of random bytes, which may fail to come."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.asked: list[tuple[int, int]] = []
+
+    @staticmethod
+    def content(info: ObjectInfo) -> bytes:
+        return random.Random(info.key).randbytes(info.size)
+
+    async def fetch(
+        self, info: ObjectInfo, start: int, end: int, write: Callable[[bytes, int], None]
+    ) -> None:
+        self.asked.append((start, end))
+        content = self.content(info)
+        for position in range(start, end, 50_000):
+            await asyncio.sleep(0)
+            if self.fails and position > start:
+                raise ConnectionError
+            write(content[position : min(position + 50_000, end)], position)
+
+
+def info(key: str, size: int) -> ObjectInfo:
+    return ObjectInfo(key, size, 0.0, key)
+
+
+async def read(cache: Cache, of: ObjectInfo, start: int, end: int) -> bytes:
+    async with cache.reserve(of, start, end).having(start, end) as file:
+        await asyncio.sleep(0)
+        file.seek(start)
+        return file.read(end - start)
+
+
+SPANS = st.tuples(st.sampled_from("abcd"), st.floats(0, 1), st.floats(0, 1), st.booleans())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(spans=st.lists(SPANS, max_size=25), at_once=st.integers(1, 4))
+def test_what_is_read_is_what_is_there(
+    tmp_path: Path, spans: list[tuple[str, float, float, bool]], at_once: int
+) -> None:
+    sizes = {"a": 1, "b": 3 * PIECE + 11, "c": PIECE, "d": 2 * PIECE + BLOCK}
+
+    async def run() -> None:
+        source = Source()
+        cache = Cache(tmp_path, source.fetch, BOUND)
+
+        async def one(key: str, one: float, other: float, fails: bool) -> None:
+            of = info(key, sizes[key])
+            start, end = sorted((int(one * of.size), int(other * of.size)))
+            source.fails = fails
+            try:
+                found = await read(cache, of, start, end)
+            except (NoRoom, ConnectionError):
+                return
+            assert found == Source.content(of)[start:end]
+
+        for number in range(0, len(spans), at_once):
+            await asyncio.gather(*(one(*span) for span in spans[number : number + at_once]))
+            held = sum(cache.held(info(key, size)) for key, size in sizes.items())
+            assert held <= BOUND
+
+    asyncio.run(run())
+
+
+def test_what_has_come_or_is_on_its_way_is_not_asked_for_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        source = Source()
+        cache = Cache(tmp_path, source.fetch)
+        of = info("x", 3 * PIECE)
+        await asyncio.gather(*(read(cache, of, 0, of.size) for _ in range(3)))
+        await read(cache, of, 5, of.size - 5)
+        assert sorted(source.asked) == [(n * PIECE, (n + 1) * PIECE) for n in range(3)]
+
+    asyncio.run(run())
+
+
+def test_what_did_not_come_is_asked_for_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        source = Source()
+        cache = Cache(tmp_path, source.fetch)
+        of = info("x", PIECE)
+        source.fails = True
+        with pytest.raises(ConnectionError):
+            await read(cache, of, 0, of.size)
+        source.fails = False
+        assert await read(cache, of, 0, of.size) == Source.content(of)
+
+    asyncio.run(run())
+
+
+def test_files_of_which_jobs_have_a_link_stay(tmp_path: Path) -> None:
+    linked: set[Path] = set()
+
+    async def run() -> None:
+        cache = Cache(tmp_path, Source().fetch, BOUND, lambda: linked)
+        small = info("small", PIECE)
+        await read(cache, small, 0, small.size)
+        path = cache.lend(small)
+        assert path is not None
+        linked.add(path)
+        # Half of the bound is for what is lent.
+        large = info("large", 2 * PIECE)
+        await read(cache, large, 0, large.size)
+        assert cache.lend(large) is None
+        for number in range(4):
+            other = info(str(number), 2 * PIECE)
+            await read(cache, other, 0, other.size)
+            assert path.read_bytes() == Source.content(small)
+        linked.clear()
+        for number in range(4):
+            other = info(str(number), 2 * PIECE)
+            await read(cache, other, 0, other.size)
+        assert not path.exists()
+
+    asyncio.run(run())
