@@ -73,6 +73,8 @@ class Mounts:
     def __post_init__(self) -> None:
         self.links = self.links.absolute()
         self._lock = threading.Lock()
+        # The watchdog looks, and whoever asks for it.
+        self._reviving = threading.Lock()
         self._watchdog: Watchdog | None = None
         self._ways: dict[str, tuple[Connection, MountOptions]] = {}
         self._revived: Counter[str] = Counter()
@@ -256,30 +258,31 @@ class Mounts:
         MountError
             If the new mount did not come up.
         """
-        for old in self._own():
-            if old.identity not in self._ways or old.is_healthy:
-                continue
-            if self._revived[old.bucket] >= REVIVALS or not any(links_into([old.point], old.links)):
-                continue
-            wanted = _Wanted(old.bucket, *self._ways[old.identity])
-            with self._scope_lock():
-                # It may have been unmounted meanwhile.
-                if not old.directory.exists():
-                    continue
-                new = self._start(wanted, owner=current_owner(), replaced=old)
-            move_links(old.point, new.point, old.links)
-            self._revived[old.bucket] += 1
-            said = last_lines(old.log_file)
-            log.warning(
-                f"s3fs had ended, so s3://{old.bucket} was mounted again; it had said: {said}"
-            )
-            with self._lock, locked(self.scope_directory):
-                if old.is_mounted:
-                    fusermount(old, lazy=True)
-                # Links of jobs may lead to what it has kept.
-                if not unsent(old) and not any(links_into([old.cache], old.links)):
-                    discard(old)
-                remove_empty_scope(self.scope_directory)
+        with self._reviving:
+            for old in self._own():
+                if old.identity in self._ways and not old.is_healthy:
+                    self._revive(old)
+
+    def _revive(self, old: Mount) -> None:
+        if self._revived[old.bucket] >= REVIVALS or not any(links_into([old.point], old.links)):
+            return
+        wanted = _Wanted(old.bucket, *self._ways[old.identity])
+        with self._scope_lock():
+            # It may have been unmounted meanwhile.
+            if not old.directory.exists():
+                return
+            new = self._start(wanted, owner=current_owner(), replaced=old)
+        move_links(old.point, new.point, old.links)
+        self._revived[old.bucket] += 1
+        said = last_lines(old.log_file)
+        log.warning(f"s3fs had ended, so s3://{old.bucket} was mounted again; it had said: {said}")
+        with self._lock, locked(self.scope_directory):
+            if old.is_mounted:
+                fusermount(old, lazy=True)
+            # Links of jobs may lead to what it has kept.
+            if not unsent(old) and not any(links_into([old.cache], old.links)):
+                discard(old)
+            remove_empty_scope(self.scope_directory)
 
     def unmount_own(self) -> None:
         """Unmount what belongs to this run, with patience; only its owner does.
