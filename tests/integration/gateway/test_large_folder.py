@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from pathlib import Path
 
@@ -54,7 +53,8 @@ def test_it_is_listed_as_fast_as_without(
         finally:
             mounts.unmount()
             mounts.unmount_own()
-    ratio = statistics.median(taken["gateway"]) / statistics.median(taken["s3fs"])
+    # The best of each, as other tests run beside it.
+    ratio = min(taken["gateway"]) / min(taken["s3fs"])
     with capsys.disabled():
         print(f"{ratio:.2f} of the time of s3fs alone: {taken}")
     assert ratio < 1.2
