@@ -118,9 +118,16 @@ class Client:
             # Some servers ignore the condition.
             if answer.get("ETag", "").strip('"') != info.etag:
                 raise ObjectChanged(f"{url} was replaced while it was in use; start the run again.")
+            # Something on the way may answer with all of it, or with another piece.
+            piece = str(answer.get("ContentRange", "")).partition("/")[0]
+            if "Range" in span and piece != f"bytes {span['Range'].removeprefix('bytes=')}":
+                answer["Body"].close()
+                raise ConnectionError(f"{piece or 'all'} came instead of {span['Range']}")
             position = start
             with contextlib.closing(answer["Body"]) as body:
                 async for chunk in body.iter_chunks(CHUNK):
+                    if position + len(chunk) > start + size:
+                        raise ConnectionError(f"more came than {size} bytes")
                     write(chunk, position)
                     position += len(chunk)
             if position != start + size:

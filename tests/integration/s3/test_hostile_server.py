@@ -7,6 +7,7 @@ import http.server
 import re
 import threading
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from conftest import output_of, s3fuse, snakemake
 from s3fuse.errors import EndpointError, ListingError, RedirectRefused
 from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.connection import Connection
+from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
@@ -224,3 +226,22 @@ def test_a_workflow_does_not_succeed_on_a_sign_in_page(tmp_path: Path) -> None:
     assert run.returncode == 1, text
     assert text.count("does not answer as S3 does when asked to list s3://bucket") == 1, text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(200, {}), (206, {"Content-Range": "bytes 0-99/1000"})],
+    ids=["all of it", "another piece"],
+)
+def test_a_piece_that_was_not_asked_for_is_not_written(
+    status: int, headers: dict[str, str]
+) -> None:
+    body = "x" * (1000 if status == 200 else 100)
+    headers = {"ETag": '"version"', "Last-Modified": formatdate(usegmt=True), **headers}
+    written: list[int] = []
+    with serving(status, headers, body) as server:
+        store = Store(connection(server))
+        info = ObjectInfo(URL.key, 1000, 0.0, "version")
+        with pytest.raises(ConnectionError, match="came instead of bytes=500-599"):
+            store.read(URL, info, 500, 100, lambda chunk, position: written.append(position))
+    assert written == []
