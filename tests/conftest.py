@@ -174,6 +174,20 @@ class Bucket:
             inner = path.relative_to(source).as_posix() if path != source else ""
             self.write("/".join(filter(None, (key, inner))), path.read_bytes())
 
+    def damage(self, key: str) -> None:
+        """Change a byte near the end on the disk of the store, which keeps the ETag."""
+        path = self.folder / key
+        # It goes by time and size, and reads a file for its first ETag only.
+        known = self.store.head(self.url.child(key))
+        before = path.stat()
+        with path.open("r+b") as file:
+            file.seek(-10, os.SEEK_END)
+            byte = file.read(1)[0]
+            file.seek(-10, os.SEEK_END)
+            file.write(bytes([byte ^ 1]))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert self.store.head(self.url.child(key)) == known
+
     def remove(self, key: str) -> None:
         self.store.remove(self.url.child(key))
 

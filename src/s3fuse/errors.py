@@ -56,6 +56,10 @@ class ObjectChanged(S3FuseError):
     """The object is no longer the one that was planned with."""
 
 
+class ObjectDamaged(S3FuseError):
+    """What came of an object is not what its checksum says."""
+
+
 class RedirectRefused(S3FuseError):
     """The store redirects requests to a place that is not its endpoint."""
 

@@ -62,24 +62,22 @@ class JobInputs:
         ObjectChanged
             If a planned version could not be had, or a copy was changed.
         """
+        linked: list[S3Url] = []
         for url, path in inputs:
             self._refuse_if_edited(output, url, path)
-            self._refuse_if_not_read(output, url, path)
+            if path.is_symlink():
+                linked.append(url)
+        for bucket in {url.bucket for url in linked}:
+            for info, reason in self._mounts.failures(bucket):
+                if any(self._was_given(url, info) for url in linked if url.bucket == bucket):
+                    # A program that reads it gets an error, which it may ignore.
+                    raise ObjectChanged(f"{output} was not published: {reason}")
 
-    def _refuse_if_not_read(self, output: S3Url, url: S3Url, path: Path) -> None:
-        """Notice a mounted input of which the planned version could not be had.
-
-        A program that reads it gets an error, which it may ignore.
-        """
-        if not path.is_symlink():
-            return
-        wanted = self._linked.get(url)
-        for info, reason in self._mounts.failures(url.bucket):
-            is_below = not wanted and (
-                info.key == url.key or S3Url(url.bucket, info.key).is_below(url.child(""))
-            )
-            if info == wanted or is_below:
-                raise ObjectChanged(f"{output} was not published: {reason}")
+    def _was_given(self, url: S3Url, info: ObjectInfo) -> bool:
+        """Tell whether a version of an object is what a mounted input shows."""
+        if wanted := self._linked.get(url):
+            return info == wanted
+        return info.key == url.key or S3Url(url.bucket, info.key).is_below(url.child(""))
 
     def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
         """Notice a local copy that a job has written to: a copy has the time of its object."""

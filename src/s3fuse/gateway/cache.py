@@ -34,6 +34,8 @@ _MISSING, _COMING, _HERE = 0, 1, 2
 
 #: Fetches a span of an object, and gives each chunk of it with its position to a function.
 Fetch = Callable[[ObjectInfo, int, int, Callable[[bytes, int], None]], Awaitable[None]]
+#: Starts to compare a whole object, in an open file, with what is known of it.
+Compare = Callable[[ObjectInfo, IO[bytes]], Awaitable[bool]]
 
 
 class NoRoom(Exception):
@@ -51,13 +53,22 @@ class CachedObject:
         Where its file will be.
     fetch : Fetch
         Brings what is missing.
+    compare : Compare
+        Is called when all has come, and before anybody is sent the last of it.
+
+    Attributes
+    ----------
+    is_right : awaitable of bool, optional
+        What `compare` finds; None while something is missing.
     """
 
-    def __init__(self, info: ObjectInfo, folder: Path, fetch: Fetch) -> None:
+    def __init__(self, info: ObjectInfo, folder: Path, fetch: Fetch, compare: Compare) -> None:
         handle, path = tempfile.mkstemp(prefix=FILE, dir=folder)
         os.truncate(handle, info.size)
         os.close(handle)
-        self.info, self.path, self._fetch = info, Path(path), fetch
+        self.info, self.path = info, Path(path)
+        self._fetch, self._compare = fetch, compare
+        self.is_right: Awaitable[bool] | None = None
         self._blocks = bytearray(-(-info.size // BLOCK))
         self._coming: dict[int, asyncio.Future[None]] = {}
 
@@ -135,6 +146,8 @@ class CachedObject:
             self._blocks[first:last] = bytes([state]) * (last - first)
             for block in range(first, last):
                 del self._coming[block]
+        if self.is_whole:
+            self.is_right = self._compare(self.info, self.path.open("rb"))
 
 
 def _write(descriptor: int, chunk: bytes, position: int) -> None:
@@ -157,6 +170,8 @@ class Cache:
         Where their files are; nobody else writes there.
     fetch : Fetch
         Brings what is missing.
+    compare : Compare
+        Is called for each object that has come whole.
     bound : int, optional
         Bytes; what the disk has free if left out.
     linked : callable
@@ -165,6 +180,7 @@ class Cache:
 
     folder: Path
     fetch: Fetch
+    compare: Compare
     bound: int | None = None
     linked: Callable[[], set[Path]] = set
     _objects: dict[str, CachedObject] = field(init=False, default_factory=dict)
@@ -180,7 +196,8 @@ class Cache:
             If the disk is full.
         """
         name = version_name(info)
-        found = self._objects.pop(name, None) or CachedObject(info, self.folder, self.fetch)
+        found = self._objects.pop(name, None)
+        found = found or CachedObject(info, self.folder, self.fetch, self.compare)
         self._objects[name] = found
         self._sizes.setdefault(name, 0)
         return found

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import tenacity
+
 from s3fuse.errors import MountError
 from s3fuse.gateway.catalogue import View
 from s3fuse.gateway.options import CONTROL
@@ -62,20 +64,42 @@ class Gateway:
         """
         return int(self._ask("GET", f"/moved?path={quote(path)}")["bytes"])
 
+    def settle(self) -> None:
+        """Wait until all objects that have come whole are compared with their ETags.
+
+        Raises
+        ------
+        MountError
+            If the gateway does not answer.
+        """
+        self._ask("GET", "/settled")
+
     def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
-        connection = _Connection(self._directory)
         try:
-            with contextlib.closing(connection):
-                connection.request(method, path, body, {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                if answer.status == 200:
-                    return dict(json.loads(answer.read()))
-                reason = f"answered {answer.status}"
+            for attempt in tenacity.Retrying(
+                # A gateway that has ended is started again.
+                retry=tenacity.retry_if_exception(lambda _: self._directory.exists()),
+                wait=tenacity.wait_fixed(0.1),
+                stop=tenacity.stop_after_delay(PATIENCE),
+                reraise=True,
+            ):
+                with attempt:
+                    return self._ask_once(method, path, body)
         except (OSError, http.client.HTTPException) as error:
-            reason = f"does not answer ({error})"
+            reason = str(error) or type(error).__name__
         raise MountError(
-            f"The gateway of {self._directory} {reason}; see gateway.log there, and start again."
+            f"The gateway of {self._directory} does not answer ({reason}); "
+            "see gateway.log there, and start again."
         )
+
+    def _ask_once(self, method: str, path: str, body: str | None) -> dict[str, Any]:
+        with contextlib.closing(_Connection(self._directory)) as connection:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != 200:
+                raise http.client.HTTPException(f"status {answer.status}")
+            return dict(json.loads(content))
 
 
 class _Connection(http.client.HTTPConnection):

@@ -61,7 +61,7 @@ async def fetch_metadata(cache: Cache, info: ObjectInfo) -> None:
 
 
 async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int) -> bool:
-    """Have all of an object come into the cache.
+    """Have all of an object come into the cache, and be compared there.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
     Returns
     -------
     bool
-        Whether there was room for it.
+        Whether there was room for it, and it is right.
 
     Raises
     ------
@@ -96,7 +96,8 @@ async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
         await asyncio.gather(*(work() for _ in range(at_a_time)))
     except NoRoom:
         return False
-    return cache.object(info).is_whole
+    found = cache.object(info)
+    return found.is_whole and (found.is_right is None or await found.is_right)
 
 
 async def _piece(cache: Cache, info: ObjectInfo, span: range) -> bytes:

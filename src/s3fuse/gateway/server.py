@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
@@ -21,10 +21,11 @@ from s3fuse.gateway.failures import Failures, version_name
 from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
 from s3fuse.gateway.options import GatewayOptions
 from s3fuse.gateway.upstream import Upstream
-from s3fuse.gateway.verification import is_damaged
 from s3fuse.gateway.versions import Versions
 from s3fuse.node.links import links_into, move_links
+from s3fuse.s3.etags import damaged, may_hold
 from s3fuse.s3.objects import ObjectInfo
+from s3fuse.urls import S3Url
 
 #: Requests that are worked on at the same time; others wait.
 AT_A_TIME = 64
@@ -34,6 +35,8 @@ MOST_BODY, MOST_ORDER = 2**16, 2**28
 PREFETCHED = 8
 #: How objects are fetched that are read from end to end.
 WHOLE_PIECE, WHOLE_AT_A_TIME = 4 * 2**20, 6
+#: Seconds between two signs of life to a run that waits.
+BLANK = 2.0
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -65,7 +68,9 @@ class Server:
     ) -> None:
         self._options, self._upstream, self._tell = options, upstream, tell
         self._catalogue, self._versions = catalogue, versions
-        self._cache = Cache(options.cache, upstream.read, options.cache_bytes, self._linked)
+        self._cache = Cache(
+            options.cache, upstream.read, self._start_comparing, options.cache_bytes, self._linked
+        )
         self._failures = Failures(options.directory)
         self._lent: dict[str, Path] = {}
         # Nobody knows what has come of what a gateway before this one had here.
@@ -76,7 +81,7 @@ class Server:
         self._limit = asyncio.Semaphore(AT_A_TIME)
         self._prefetching = asyncio.Semaphore(PREFETCHED)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._verified: set[str] = set()
+        self._comparing: set[asyncio.Task[bool]] = set()
 
     def for_s3fs(self) -> web.Application:
         """Return the S3 server, for the port."""
@@ -90,6 +95,7 @@ class Server:
         application.router.add_post("/views", self._show)
         application.router.add_get("/requests", self._requests)
         application.router.add_get("/moved", self._moved)
+        application.router.add_get("/settled", self._settled)
         return application
 
     # For runs.
@@ -112,13 +118,23 @@ class Server:
         infos = self._catalogue.below(request.query["path"])
         return web.json_response({"bytes": sum(map(self._cache.held, infos))})
 
+    async def _settled(self, request: web.Request) -> web.StreamResponse:
+        """Answer when all that had come whole is compared, with blanks while it lasts."""
+        comparing = set(self._comparing)
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while comparing:
+            _, comparing = await asyncio.wait(comparing, timeout=BLANK)
+            await answer.write(b" ")
+        await answer.write(b"{}")
+        return answer
+
     async def _prefetch(self, info: ObjectInfo, view: View) -> None:
         try:
             async with self._prefetching:
                 if not view.sequential:
                     await fetch_metadata(self._cache, info)
                 elif await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME):
-                    await self._verify(info)
                     self._lend(info, self._options.point / view.path)
         except S3FuseError as error:
             # It fails again in the job; what is final is said now.
@@ -228,9 +244,6 @@ class Server:
             if response.prepared:
                 raise
             await self._pass_through(request, response, info, span)
-            return
-        if found.is_whole:
-            self._start(self._verify_quietly(info))
 
     async def _pass_through(
         self, request: web.Request, response: web.StreamResponse, info: ObjectInfo, span: range
@@ -259,33 +272,27 @@ class Server:
                 await response.prepare(request)
             await response.write(bytes(body))
 
-    async def _verify(self, info: ObjectInfo) -> None:
-        """Compare a whole object with its ETag, once.
+    def _start_comparing(self, info: ObjectInfo, file: IO[bytes]) -> asyncio.Task[bool]:
+        task = asyncio.ensure_future(self._is_right(info, file))
+        self._comparing.add(task)
+        task.add_done_callback(self._comparing.discard)
+        return task
 
-        Raises
-        ------
-        ObjectChanged
-            If it is another one.
-        """
-        name = version_name(info)
-        if name in self._verified:
-            return
-        self._verified.add(name)
-        path = self._cache.object(info).path
-        part_size = await self._upstream.part_size(info)
-        is_wrong = await asyncio.to_thread(is_damaged, path, info, part_size)
-        if is_wrong and not await self._upstream.is_opaque(info):
-            self._cache.forget(info)
-            raise ObjectChanged(
-                f"s3://{self._options.bucket}/{info.key} is not what its checksum says; it was "
-                "damaged in the store or on its way here. Start the run again."
-            )
+    async def _is_right(self, info: ObjectInfo, file: IO[bytes]) -> bool:
+        """Compare a whole object with its ETag, and note if it is another one."""
+        loop = asyncio.get_running_loop()
 
-    async def _verify_quietly(self, info: ObjectInfo) -> None:
-        try:
-            await self._verify(info)
-        except ObjectChanged as error:
-            self._note_failure(info, error)
+        def part_size(number: int) -> int | None:
+            asked = self._upstream.part_size(info, number)
+            return asyncio.run_coroutine_threadsafe(asked, loop).result()
+
+        with file:
+            is_right = await asyncio.to_thread(may_hold, info, file, part_size)
+        if is_right or await self._upstream.is_opaque(info):
+            return True
+        self._cache.forget(info)
+        self._note_failure(info, damaged(S3Url(self._options.bucket, info.key)))
+        return False
 
     def _note_failure(self, info: ObjectInfo, error: S3FuseError) -> None:
         """Note and tell what is final."""

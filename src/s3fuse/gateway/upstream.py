@@ -76,28 +76,24 @@ class Upstream:
 
     async def is_opaque(self, info: ObjectInfo) -> bool:
         """Tell whether the ETag of a version is no MD5, as under SSE-KMS; a listing does not."""
-        asked = {"Key": info.key, "IfMatch": f'"{info.etag}"'}
+        answer = await self._look_again(info)
+        return ObjectInfo.from_answer(info.key, answer, "ContentLength").opaque if answer else False
+
+    async def part_size(self, info: ObjectInfo, number: int) -> int | None:
+        """Return the bytes of a part, from 1 on, of an upload; None if the store says none."""
+        answer = await self._look_again(info, PartNumber=number)
+        return int(answer["ContentLength"]) if answer else None
+
+    async def _look_again(self, info: ObjectInfo, **more: Any) -> dict[str, Any] | None:
+        """Ask for the headers of one version; None if they cannot be had."""
         if version := self._version_ids.get(version_name(info)):
-            asked["VersionId"] = version
+            more["VersionId"] = version
         try:
-            answer = await self._ask("head_object", "look at", info.key, **asked)
-        except S3FuseError:
-            return False
-        return ObjectInfo.from_answer(info.key, answer, "ContentLength").opaque
-
-    async def part_size(self, info: ObjectInfo) -> int | None:
-        """Return the bytes of the first part of an upload in parts; None if the store says none.
-
-        https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
-        """
-        if "-" not in info.etag:
-            return None
-        asked = {"Key": info.key, "PartNumber": 1, "IfMatch": f'"{info.etag}"'}
-        try:
-            answer = await self._ask("head_object", "look at", info.key, **asked)
+            return await self._ask(
+                "head_object", "look at", info.key, Key=info.key, IfMatch=f'"{info.etag}"', **more
+            )
         except S3FuseError:
             return None
-        return int(answer["ContentLength"])
 
     @patiently
     async def list(self, query: dict[str, str]) -> Page:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from s3fuse.errors import ObjectChanged, QueryError, S3FuseError
-from s3fuse.s3.etags import md5_of
+from s3fuse.s3.etags import damaged, may_hold
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import CONCURRENCY, PART_SIZE, part_by_part
 from s3fuse.s3.retries import patiently
@@ -43,6 +43,8 @@ def download(
     ------
     ObjectChanged
         If the object is no longer what `info` says.
+    ObjectDamaged
+        If what came is not what its checksum says.
     QueryError
         If `path` is no name that a file can have beside what is there.
     S3FuseError
@@ -54,11 +56,11 @@ def download(
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-        with open(handle, "wb") as file:
+        with open(handle, "w+b") as file:
             os.truncate(handle, info.size)
             _fetch(store, url, info, file.fileno())
-        if info.md5 and info.md5 != md5_of(temporary):
-            _explain_difference(store, url, info)
+            if not may_hold(info, file, lambda number: store.part_size(url, info, number)):
+                _explain_difference(store, url, info)
         os.utime(temporary, (info.mtime, info.mtime))
         # A job that edits its input would change it for the next one.
         os.chmod(temporary, 0o444)
@@ -169,4 +171,4 @@ def _explain_difference(store: Store, url: S3Url, info: ObjectInfo) -> None:
     if now is None or (now.etag, now.size) != (info.etag, info.size):
         raise ObjectChanged(f"{url} was replaced while it was copied; start the run again.")
     if not now.opaque:
-        raise S3FuseError(f"{url} was damaged on its way here; start the run again.")
+        raise damaged(url)

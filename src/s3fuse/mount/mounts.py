@@ -129,13 +129,21 @@ class Mounts:
         return Gateway(mount.directory).show(view)
 
     def failures(self, bucket: str) -> list[tuple[ObjectInfo, str]]:
-        """Return which versions of objects cannot be had through the mounts of a run, and why."""
-        return [
-            failure
-            for mount in self.all()
-            if mount.bucket == bucket and self._is_of_run(mount)
-            for failure in read_failures(mount.directory)
-        ]
+        """Return which versions of objects cannot be had through the mounts of a run, and why.
+
+        Waits until what has come whole is compared with its checksum.
+
+        Raises
+        ------
+        MountError
+            If a gateway does not answer.
+        """
+        found: list[tuple[ObjectInfo, str]] = []
+        for mount in self.all():
+            if mount.bucket == bucket and self._is_of_run(mount):
+                _settle(mount)
+                found += read_failures(mount.directory)
+        return found
 
     def keep_mounted(
         self, bucket: str, connection: Connection, options: MountOptions | None = None
@@ -358,6 +366,16 @@ class _Wanted:
     def identity(self) -> str:
         """A digest of the connection and the options."""
         return f"{self.connection.identity}-{self.options.identity}"
+
+
+def _settle(mount: Mount) -> None:
+    """Wait until a gateway has compared what came; nothing more comes through one that ended."""
+    if mount.keeper and mount.is_healthy:
+        try:
+            Gateway(mount.directory).settle()
+        except MountError:
+            if mount.is_healthy:
+                raise
 
 
 def _bytes_of(mount: Mount) -> int:

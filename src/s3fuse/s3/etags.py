@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
+from s3fuse.errors import ObjectDamaged
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.parts import MAX_PARTS, PART_SIZE
+from s3fuse.urls import S3Url
+
+#: Bytes of a file that are read at a time.
+CHUNK = 2**20
 
 
 def holds(info: ObjectInfo, path: Path) -> bool:
@@ -18,6 +24,61 @@ def holds(info: ObjectInfo, path: Path) -> bool:
     if "-" in info.etag:
         return info.etag == etag_of_digests(digests_of_parts(path))
     return info.etag == md5_of(path)
+
+
+def may_hold(info: ObjectInfo, file: IO[bytes], part_size: Callable[[int], int | None]) -> bool:
+    """Tell whether a file may be a copy of an object, whoever has uploaded that.
+
+    Parameters
+    ----------
+    info : ObjectInfo
+        The object.
+    file : file
+        A file of its size.
+    part_size : callable
+        Is given the number of a part, from 1 on, and returns its bytes as the store says:
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+
+    Returns
+    -------
+    bool
+        False if the ETag is another one.  True, too, where nothing is known of the content.
+    """
+    if not info.tells_content:
+        return True
+    if info.md5:
+        return _digests(file, [info.size])[0].hex() == info.md5
+    count, first = info.etag.partition("-")[2], part_size(1)
+    if not first or count != str(-(-info.size // first)) or int(count) > MAX_PARTS:
+        return True
+    # Most tools send parts of one size, so not each of them is asked for at first.
+    rest = [first] * (int(count) - 1)
+    if etag_of_digests(_digests(file, [*rest, info.size - sum(rest)])) == info.etag:
+        return True
+    sizes = [part_size(number) or 0 for number in range(1, int(count) + 1)]
+    return sum(sizes) != info.size or etag_of_digests(_digests(file, sizes)) == info.etag
+
+
+def damaged(url: S3Url) -> ObjectDamaged:
+    """Return the error for an object of which something else has come."""
+    return ObjectDamaged(
+        f"{url} is not what its checksum says; it was damaged in the store or on its way here. "
+        "Start the run again."
+    )
+
+
+def _digests(file: IO[bytes], sizes: Sequence[int]) -> list[bytes]:
+    """Return the MD5 of each part of a file."""
+    file.seek(0)
+    digests: list[bytes] = []
+    for size in sizes:
+        digest = hashlib.md5(usedforsecurity=False)
+        left = size
+        while left and (chunk := file.read(min(left, CHUNK))):
+            digest.update(chunk)
+            left -= len(chunk)
+        digests.append(digest.digest())
+    return digests
 
 
 def digests_of_parts(path: Path) -> list[bytes]:

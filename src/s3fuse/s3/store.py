@@ -111,6 +111,13 @@ class Store:
             return None
         return ObjectInfo.from_answer(url.key, answer, "ContentLength")
 
+    def part_size(self, url: S3Url, info: ObjectInfo, number: int) -> int | None:
+        """Return the bytes of a part, from 1 on, of an upload; None if the store says none."""
+        asked: dict[str, Any] = {"Key": url.key, "PartNumber": number, "IfMatch": f'"{info.etag}"'}
+        with contextlib.suppress(S3FuseError):
+            return int(self.call("head_object", url, "look at", **asked)["ContentLength"])
+        return None
+
     def pages(self, url: S3Url, *, recursive: bool, **limits: Any) -> Iterator[dict[str, Any]]:
         """List what lies below a folder, a page of up to 1,000 keys at a time.
 

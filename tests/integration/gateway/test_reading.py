@@ -362,21 +362,39 @@ def test_what_may_not_be_looked_at_is_no_empty_file(
 def test_a_whole_object_is_compared_with_its_checksum(
     made: Mounts, server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = bucket.write("x", b"1" * 3 * MEGABYTE)
-    bucket.write("y", b"1" * 3 * MEGABYTE)
+    bucket.write("x", b"1" * 3 * MEGABYTE)
     info = look(bucket.store, bucket.name, "x")
-    # A disk of the store that has changed a byte; the store keeps time and size in mind.
-    before = path.stat()
-    with path.open("r+b") as file:
-        file.seek(2 * MEGABYTE)
-        file.write(b"0")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    bucket.damage("x")
     mount = made.mount(bucket.name, server.connection)
     shown = show(made, mount, info, sequential=True)
     wait_for(lambda: "is not what its checksum says" in caplog.text)
     with pytest.raises(OSError, match="Input/output error"):
         shown.read_bytes()
     assert [failed for failed, _ in made.failures(bucket.name)] == [info]
+
+
+def test_whoever_asks_for_failures_waits_for_comparisons(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    size = 200 * MEGABYTE
+    bucket.write("x", bytes(size))
+    info = look(bucket.store, bucket.name, "x")
+    bucket.damage("x")
+    mount = made.mount(bucket.name, server.connection)
+    assert len(show(made, mount, info).read_bytes()) == size
+    assert [failed for failed, _ in made.failures(bucket.name)] == [info]
+
+
+def test_a_gateway_that_is_started_again_is_waited_for(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    mount = made.mount(bucket.name, server.connection)
+    info = look(bucket.store, bucket.name, "x")
+    gateway_of(mount).kill()
+    assert show(made, mount, info).read_text() == "content"
+    gateway_of(mount).kill()
+    assert made.failures(bucket.name) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +24,7 @@ class Source:
     def __init__(self) -> None:
         self.fails = False
         self.asked: list[tuple[int, int]] = []
+        self.compared: list[str] = []
 
     @staticmethod
     def content(info: ObjectInfo) -> bytes:
@@ -38,6 +40,13 @@ class Source:
             if self.fails and position > start:
                 raise ConnectionError
             write(content[position : min(position + 50_000, end)], position)
+
+    def compare(self, info: ObjectInfo, file: IO[bytes]) -> asyncio.Future[bool]:
+        found = asyncio.get_running_loop().create_future()
+        with file:
+            found.set_result(file.read() == self.content(info))
+        self.compared.append(info.key)
+        return found
 
 
 def info(key: str, size: int) -> ObjectInfo:
@@ -63,7 +72,7 @@ def test_what_is_read_is_what_is_there(
 
     async def run() -> None:
         source = Source()
-        cache = Cache(tmp_path, source.fetch, BOUND)
+        cache = Cache(tmp_path, source.fetch, source.compare, BOUND)
 
         async def one(key: str, one: float, other: float, fails: bool) -> None:
             of = info(key, sizes[key])
@@ -86,7 +95,7 @@ def test_what_is_read_is_what_is_there(
 def test_what_has_come_or_is_on_its_way_is_not_asked_for_again(tmp_path: Path) -> None:
     async def run() -> None:
         source = Source()
-        cache = Cache(tmp_path, source.fetch)
+        cache = Cache(tmp_path, source.fetch, source.compare)
         of = info("x", 3 * PIECE)
         await asyncio.gather(*(read(cache, of, 0, of.size) for _ in range(3)))
         await read(cache, of, 5, of.size - 5)
@@ -98,7 +107,7 @@ def test_what_has_come_or_is_on_its_way_is_not_asked_for_again(tmp_path: Path) -
 def test_what_did_not_come_is_asked_for_again(tmp_path: Path) -> None:
     async def run() -> None:
         source = Source()
-        cache = Cache(tmp_path, source.fetch)
+        cache = Cache(tmp_path, source.fetch, source.compare)
         of = info("x", PIECE)
         source.fails = True
         with pytest.raises(ConnectionError):
@@ -109,11 +118,33 @@ def test_what_did_not_come_is_asked_for_again(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_it_is_compared_each_time_that_it_has_come_whole(tmp_path: Path) -> None:
+    async def run() -> None:
+        source = Source()
+        cache = Cache(tmp_path, source.fetch, source.compare, BOUND)
+        of, other = info("x", 2 * PIECE), info("other", BOUND)
+        for times in (1, 2):
+            await read(cache, of, 0, PIECE)
+            assert source.compared.count("x") == times - 1
+            # Before the last of it is given to anybody.
+            async with cache.reserve(of, PIECE, of.size).having(PIECE, of.size):
+                assert source.compared.count("x") == times
+            is_right = cache.object(of).is_right
+            assert is_right is not None
+            assert await is_right
+            # Nothing of it is left then.
+            await read(cache, other, 0, other.size)
+            assert cache.held(of) == 0
+
+    asyncio.run(run())
+
+
 def test_files_of_which_jobs_have_a_link_stay(tmp_path: Path) -> None:
     linked: set[Path] = set()
 
     async def run() -> None:
-        cache = Cache(tmp_path, Source().fetch, BOUND, lambda: linked)
+        source = Source()
+        cache = Cache(tmp_path, source.fetch, source.compare, BOUND, lambda: linked)
         small = info("small", PIECE)
         await read(cache, small, 0, small.size)
         path = cache.lend(small)
