@@ -46,6 +46,7 @@ Checksums of PutObject
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
@@ -64,11 +65,16 @@ from ports import free_ports
 from s3fuse.embedded_server import Server
 from s3fuse.errors import ServerError
 from s3fuse.s3.client import open_filesystem
+from s3fuse.s3.connection import Connection
 
 #: Seconds within which each command, and the gateway, must have answered.
 TIMEOUT = 60.0
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
+#: The only key that the gateway has for SSE-KMS.
+KMS_KEY = "key-1"
+#: The user who owns nothing.
+GUEST = "guest"
 
 #: No admin sockets: their paths are limited to 107 bytes, and nothing needs them.
 #: The monitor proposes changes at once instead of collecting them for a second, which
@@ -110,8 +116,24 @@ osd objectstore = memstore
 memstore device bytes = {capacity}
 [client.rgw]
 rgw data = {base}/rgw
+rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = {kms_key}={kms_secret}
 rgw frontends = beast endpoint=127.0.0.1:{gateway_port}
 """
+
+
+@dataclass(frozen=True)
+class CephServer(Server):
+    """The gateway of a cluster.
+
+    Attributes
+    ----------
+    guest : Connection
+        For a user who owns nothing.
+    """
+
+    guest: Connection
 
 
 @dataclass
@@ -202,7 +224,7 @@ class _Cluster:
 
 
 @contextmanager
-def ceph_gateway(directory: Path, capacity: int = 4 * 2**30) -> Iterator[Server]:
+def ceph_gateway(directory: Path, capacity: int = 4 * 2**30) -> Iterator[CephServer]:
     """Run a Ceph cluster with an S3 gateway while the context lasts.
 
     Parameters
@@ -214,8 +236,8 @@ def ceph_gateway(directory: Path, capacity: int = 4 * 2**30) -> Iterator[Server]
 
     Yields
     ------
-    Server
-        The gateway, with the keys of its only user.
+    CephServer
+        The gateway, with the keys of its first user.
 
     Raises
     ------
@@ -227,8 +249,8 @@ def ceph_gateway(directory: Path, capacity: int = 4 * 2**30) -> Iterator[Server]
     try:
         _configure(cluster, capacity)
         _start_storage(cluster)
-        access_key, secret_key = _create_user(cluster)
-        yield _start_gateway(cluster, access_key, secret_key)
+        owner, guest = _create_user(cluster, "test"), _create_user(cluster, GUEST)
+        yield _start_gateway(cluster, owner, guest)
     finally:
         cluster.stop()
 
@@ -244,6 +266,8 @@ def _configure(cluster: _Cluster, capacity: int) -> None:
         fsid=fsid,
         monitor_port=cluster.monitor_port,
         gateway_port=cluster.gateway_port,
+        kms_key=KMS_KEY,
+        kms_secret=base64.b64encode(os.urandom(32)).decode(),
         capacity=capacity,
     )
     Path(cluster.conf).write_text(text)
@@ -270,19 +294,19 @@ def _start_storage(cluster: _Cluster) -> None:
     cluster.start("ceph-osd", "-i", "0")
 
 
-def _create_user(cluster: _Cluster) -> tuple[str, str]:
-    """Create the user of the gateway, and with it the pools; returns its random keys."""
-    command = ("user", "create", "--uid=test", "--display-name=test")
+def _create_user(cluster: _Cluster, name: str) -> tuple[str, str]:
+    """Create a user of the gateway, and with the first the pools; returns its random keys."""
+    command = ("user", "create", f"--uid={name}", f"--display-name={name}")
     user = json.loads(cluster.run("radosgw-admin", "-n", "client.rgw", *command))
     return user["keys"][0]["access_key"], user["keys"][0]["secret_key"]
 
 
-def _start_gateway(cluster: _Cluster, access_key: str, secret_key: str) -> Server:
+def _start_gateway(cluster: _Cluster, owner: tuple[str, str], guest: tuple[str, str]) -> CephServer:
     gateway = cluster.start("radosgw", "-n", "client.rgw")
     address = ("127.0.0.1", cluster.gateway_port)
     cluster.wait_for(lambda: _is_open(address), "The gateway does not listen")
     url = f"http://127.0.0.1:{cluster.gateway_port}"
-    server = Server(url, access_key, secret_key, gateway.pid)
+    server = CephServer(url, *owner, gateway.pid, Connection(url, "us-east-1", *guest))
     open_filesystem(server.connection).call_s3("list_buckets", timeout=TIMEOUT)
     return server
 

@@ -68,6 +68,22 @@ class StorageProviderSettings(StorageProviderSettingsBase):
         "UNSIGNED for public data, as snakemake-storage-plugin-s3 has it; the same as anonymous."
     )
     retries: int = _setting("How often one request is tried.", 5, type=int)
+    requester_pays: bool = _setting(
+        "Pay for requests to buckets whose owners do not.", False, env_var=True
+    )
+    sse: Optional[str] = _setting(
+        "How the store is asked to encrypt outputs: AES256, aws:kms or aws:kms:dsse.",
+        env_var=True,
+    )
+    sse_kms_key_id: Optional[str] = _setting(
+        "Key of the key management service for sse=aws:kms (default: that of the account).",
+        env_var=True,
+    )
+    sse_customer_key: Optional[str] = _setting(
+        "Key of 32 bytes, in base64, with which the store encrypts and decrypts (SSE-C).",
+        secret=True,
+        env_var=True,
+    )
     access: str = _setting(
         "How inputs reach the node: mount, copy, or auto, which mounts the large "
         "and copies the small.",
@@ -95,7 +111,12 @@ class StorageProviderSettings(StorageProviderSettingsBase):
 
     #: What Snakemake itself reads of a `storage` block, and leaves among the settings.
     _OF_SNAKEMAKE: ClassVar[frozenset[str]] = frozenset({"keep_local", "retrieve"})
-    _SECRETS: ClassVar[tuple[str, ...]] = ("access_key", "secret_key", "token")
+    _SECRETS: ClassVar[tuple[str, ...]] = (
+        "access_key",
+        "secret_key",
+        "token",
+        "sse_customer_key",
+    )
 
     def __post_init__(self) -> None:
         # Snakemake writes settings with an environment variable into the
@@ -131,6 +152,10 @@ class StorageProviderSettings(StorageProviderSettingsBase):
             profile=self.profile,
             anonymous=self.anonymous or self._is_unsigned(),
             retries=self.retries,
+            requester_pays=self.requester_pays,
+            sse=self.sse,
+            sse_kms_key_id=self.sse_kms_key_id,
+            sse_customer_key=self._secret("sse_customer_key"),
         )
 
     def session_options(self) -> SessionOptions:

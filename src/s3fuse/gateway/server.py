@@ -71,6 +71,9 @@ class Server:
         self._cache = Cache(
             options.cache, upstream.read, self._start_comparing, options.cache_bytes, self._linked
         )
+        # What only its owner can decrypt in the store does not lie on this disk for longer
+        # than it takes to read it.
+        self._keeps = not options.connection.sse_customer_key
         self._failures = Failures(options.directory)
         self._lent: dict[str, Path] = {}
         # Nobody knows what has come of what a gateway before this one had here.
@@ -107,7 +110,7 @@ class Server:
         if view.single:
             if file := self._lent.get(version_name(view.single)):
                 path = file
-            else:
+            elif self._keeps:
                 self._start(self._prefetch(view.single, view))
         return web.json_response({"path": str(path)})
 
@@ -234,6 +237,8 @@ class Server:
     ) -> None:
         """Send a span of an object from the cache, or around it where that has no room."""
         try:
+            if not self._keeps:
+                raise NoRoom
             found = self._cache.reserve(info, span.start, span.stop)
             async with found.having(span.start, span.stop) as file:
                 await response.prepare(request)

@@ -119,6 +119,9 @@ def command(
     ]
     if connection.anonymous:
         values.append("public_bucket=1")
+    if connection.requester_pays:
+        values.append("requester_pays")
+    values += _encryption(connection)
     return _with(mount, [*values, *_bound(mount, options.cache_bytes)], options)
 
 
@@ -168,6 +171,31 @@ def _common(version: tuple[int, int], mount: Mount, connection: Connection) -> l
         name = "region" if version >= (1, 96) else "endpoint"
         values.append(f"{name}={_escaped(connection.region)}")
     return values
+
+
+def _encryption(connection: Connection) -> list[str]:
+    if connection.sse_customer_key:
+        # The key goes by the environment.
+        return ["use_sse=custom"]
+    if connection.sse == "AES256":
+        return ["use_sse=1"]
+    if connection.sse == "aws:kms" and connection.sse_kms_key_id:
+        return [f"use_sse=kmsid:{_escaped(connection.sse_kms_key_id)}"]
+    if connection.sse:
+        raise MountUnavailable(
+            f"s3fs writes with sse={connection.sse} only as aws:kms with an sse_kms_key_id"
+        )
+    return []
+
+
+def environment_of(connection: Connection) -> dict[str, str]:
+    """Return the environment of a daemon that asks the store itself; it holds secrets."""
+    variables = connection.credentials().environment | confinement(connection)
+    if connection.authorities:
+        variables["CURL_CA_BUNDLE"] = connection.authorities
+    if connection.sse_customer_key:
+        variables["AWSSSECKEYS"] = connection.sse_customer_key
+    return environment(variables)
 
 
 def _bound(mount: Mount, size: int | None) -> list[str]:

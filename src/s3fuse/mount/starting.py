@@ -85,11 +85,7 @@ def _direct(
 ) -> Iterator[tuple[Mount, subprocess.Popen[bytes]]]:
     """Start an s3fs that asks the store itself; it ends where the context fails."""
     command = daemon.command(daemon.version(), mount, connection, options)
-    environment = daemon.environment(connection.credentials().environment)
-    environment |= daemon.confinement(connection)
-    if connection.authorities:
-        environment["CURL_CA_BUNDLE"] = connection.authorities
-    process = daemon.start(command, environment, mount.log_file)
+    process = daemon.start(command, daemon.environment_of(connection), mount.log_file)
     with _ending_on_error(process):
         yield replace(mount, daemon=Process.of(process.pid)), process
 

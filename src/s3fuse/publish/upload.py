@@ -121,7 +121,7 @@ class Upload:
         self._note: Note | None = None
         self._id: str | None = None
         self._parts: list[dict[str, object]] = []
-        self._answered = ""
+        self._answered, self._is_completed = "", False
 
     @property
     def size(self) -> int:
@@ -210,6 +210,7 @@ class Upload:
         for _ in range(ATTEMPTS):
             try:
                 self._answered = self._make_visible(forms[0])
+                self._is_completed = True
                 break
             except S3FuseError as error:
                 code, last = store_code(error), error
@@ -291,8 +292,11 @@ class Upload:
             if "-" in info.etag:
                 return info.etag == etag_of_digests(self._part_digests)
             return info.etag == self._digest.hex()
-        # Under SSE-KMS and SSE-C only the answer to the upload tells the ETag.
-        return bool(self._answered) and info.etag == self._answered
+        # Under SSE-KMS and SSE-C only the answer to the upload tells the ETag; Ceph 16 gives
+        # none at the end of an upload in parts.
+        if self._answered:
+            return info.etag == self._answered
+        return self._is_completed and info.etag != self.old_etag
 
     def _is_visible(self, now: ObjectInfo | None) -> bool:
         """Tell whether the object is the file, and not by having been the same before."""

@@ -164,6 +164,7 @@ def open_filesystem(connection: Connection, *, asynchronous: bool = False) -> S3
     from aiobotocore.session import AioSession
     from s3fs import S3FileSystem
 
+    from s3fuse.s3.parameters import adding_parameters
     from s3fuse.s3.redirects import DirectSession, refusing_redirects
 
     session = AioSession(profile=connection.profile)
@@ -171,6 +172,7 @@ def open_filesystem(connection: Connection, *, asynchronous: bool = False) -> S3
     answers = session.get_component("response_parser_factory")
     answers.set_parser_defaults(timestamp_parser=_timestamp)
     session.register("before-parse.s3", refusing_redirects(connection))
+    session.register("before-parameter-build.s3", adding_parameters(connection))
     client_kwargs: dict[str, Any] = {"region_name": connection.region} if connection.region else {}
     if connection.endpoint_url and connection.endpoint_url.startswith("http://"):
         # Certificates that nobody will show take a tenth of a second to read.

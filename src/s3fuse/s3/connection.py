@@ -1,4 +1,4 @@
-"""Where a store is and who asks: endpoint, region and credentials.
+"""Where a store is, who asks, and how: endpoint, region, credentials, payment and encryption.
 
 Credentials come from the settings, then from the places that every AWS tool
 uses (environment, shared credentials and configuration files with a named
@@ -7,6 +7,7 @@ profile, container and instance roles), or are left out for public data.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import ipaddress
@@ -24,6 +25,10 @@ from s3fuse.s3.credentials import CredentialChain, Credentials, aws_session, no_
 ENVIRONMENT_PREFIX = "SNAKEMAKE_STORAGE_S3FUSE_"
 #: Where the endpoints of AWS are, with a dot so that no other domain ends like them.
 AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn")
+#: How a store may encrypt what it keeps, with keys that are its own or those of a service.
+ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+#: Bytes of a key of AES-256.
+KEY_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,14 @@ class Connection:
         Ask without a signature, for public data.
     retries : int
         How often one request is tried.
+    requester_pays : bool
+        Pay for requests to buckets whose owners do not.
+    sse : str, optional
+        How the store is asked to encrypt what is written: one of `ENCRYPTIONS`.
+    sse_kms_key_id : str, optional
+        The key of the key management service for that; the default one if left out.
+    sse_customer_key : str, optional
+        A key of 32 bytes, in base64, with which the store encrypts and decrypts (SSE-C).
 
     Raises
     ------
@@ -59,6 +72,10 @@ class Connection:
     profile: str | None = None
     anonymous: bool = False
     retries: int = 5
+    requester_pays: bool = False
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    sse_customer_key: str | None = field(default=None, repr=False)
     _chain: CredentialChain = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +99,37 @@ class Connection:
                 )
         if self.retries < 1:
             raise SettingsError(f"retries is {self.retries}; it must be at least 1.")
+        if self.anonymous and self.requester_pays:
+            raise SettingsError(
+                "requester_pays is set and access is anonymous; whoever pays must sign requests."
+            )
+        self._check_encryption()
+
+    def _check_encryption(self) -> None:
+        if self.sse not in (None, *ENCRYPTIONS):
+            raise SettingsError(f"sse is {self.sse!r}; it must be one of {', '.join(ENCRYPTIONS)}.")
+        if self.sse_kms_key_id and not str(self.sse).startswith("aws:kms"):
+            raise SettingsError("sse_kms_key_id is set; set sse to aws:kms with it.")
+        if self.sse_customer_key is None:
+            return
+        if self.sse:
+            raise SettingsError(
+                "sse and sse_customer_key are both set; an object is encrypted in one way only."
+            )
+        try:
+            size = len(base64.b64decode(self.sse_customer_key, validate=True))
+        except ValueError:
+            size = 0
+        if size != KEY_SIZE:
+            raise SettingsError(
+                f"sse_customer_key must be a key of {KEY_SIZE} bytes, in base64, such as "
+                "`openssl rand -base64 32` writes."
+            )
+        if (self.endpoint_url or "").startswith("http://") and not self.is_here:
+            raise SettingsError(
+                "sse_customer_key is set, and the endpoint is an http:// URL, so everybody on the "
+                "way would see the key; use https://."
+            )
 
     @classmethod
     def from_environment(cls, **given: Any) -> Connection:
@@ -93,8 +141,13 @@ class Connection:
             Attributes of a connection that go before the environment; those that
             are None or False do not.
         """
-        names = ("endpoint_url", "region", "access_key", "secret_key", "token")
-        found = {name: os.environ.get(ENVIRONMENT_PREFIX + name.upper()) for name in names}
+        names = ["endpoint_url", "region", "access_key", "secret_key", "token"]
+        names += ["sse", "sse_kms_key_id", "sse_customer_key"]
+        found: dict[str, Any] = {
+            name: os.environ.get(ENVIRONMENT_PREFIX + name.upper()) for name in names
+        }
+        pays = os.environ.get(f"{ENVIRONMENT_PREFIX}REQUESTER_PAYS", "")
+        found["requester_pays"] = pays.lower() in ("true", "yes", "1")
         return cls.configured(**found | {name: value for name, value in given.items() if value})
 
     @classmethod
@@ -142,7 +195,7 @@ class Connection:
     @property
     def identity(self) -> str:
         """A digest that tells two connections apart and gives nothing away."""
-        parts = (self.endpoint_url, self.region, self.access_key, self.profile, self.anonymous)
+        parts = {**self.given, "secret_key": None, "token": None, "retries": None}
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     @property

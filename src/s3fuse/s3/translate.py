@@ -36,6 +36,8 @@ REQUIRED_FIELDS = MappingProxyType(
 )
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
+#: How stores say that an object needs another key, or none.
+_ENCRYPTED = re.compile("encrypt|customer|hash of the key", re.IGNORECASE)
 _UNTRUSTED = re.compile(r"certificate verify failed: (.*?) \(_ssl")
 
 
@@ -119,6 +121,11 @@ def explained(error: Exception, url: S3Url, action: str, connection: Connection)
             return CredentialsError(
                 f"The clock of this machine differs too much from that of {place}, so "
                 f"s3://{url.bucket} cannot be used; set the clock."
+            )
+        case _ if code.startswith("Invalid") and _ENCRYPTED.search(str(error)):
+            return CredentialsError(
+                f"{url} is encrypted, and the store does not {action} it with the key that it was "
+                "given, or without one; set sse_customer_key to the key of its owner."
             )
         case "AccessDenied" | "403" | "Forbidden" | "AllAccessDisabled":
             return AccessDenied(
