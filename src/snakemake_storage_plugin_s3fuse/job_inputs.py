@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from s3fuse.errors import ObjectChanged
+from s3fuse.gateway.failures import Failure
 from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.urls import S3Url, path_below
@@ -31,6 +32,7 @@ class JobInputs:
         self._linked: dict[S3Url, ObjectInfo] = {}
         # Folders that were copied, and the files that are in their local paths since.
         self._folders: dict[S3Url, dict[Path, ObjectInfo]] = {}
+        self._refused: set[tuple[S3Url, Failure]] = set()
 
     def given(self, url: S3Url, info: ObjectInfo, path: Path) -> None:
         """Note the version of an object that a job was given at a local path."""
@@ -68,16 +70,27 @@ class JobInputs:
             if path.is_symlink():
                 linked.append(url)
         for bucket in {url.bucket for url in linked}:
-            for info, reason in self._mounts.failures(bucket):
-                if any(self._was_given(url, info) for url in linked if url.bucket == bucket):
-                    # A program that reads it gets an error, which it may ignore.
-                    raise ObjectChanged(f"{output} was not published: {reason}")
+            here = [url for url in linked if url.bucket == bucket]
+            for failure in self._mounts.failures(bucket):
+                # A program that reads it gets an error, which it may ignore.
+                if any(self._concerns(url, failure) for url in here):
+                    self._refuse(output, failure)
 
-    def _was_given(self, url: S3Url, info: ObjectInfo) -> bool:
-        """Tell whether a version of an object is what a mounted input shows."""
+    def _concerns(self, url: S3Url, failure: Failure) -> bool:
+        """Tell whether something that could not be had belongs to a mounted input."""
         if wanted := self._linked.get(url):
-            return info == wanted
-        return info.key == url.key or S3Url(url.bucket, info.key).is_below(url.child(""))
+            return failure.info == wanted
+        is_in_it = failure.key == url.key or failure.key.startswith(url.child("").key)
+        # A listing, of all that a folder lies in, too.
+        return is_in_it or (failure.info is None and url.key.startswith(failure.key))
+
+    def _refuse(self, output: S3Url, failure: Failure) -> None:
+        """Refuse an output; for what may be had later, only once, as the job may run again."""
+        with self._lock:
+            is_known = (output, failure) in self._refused
+            self._refused.add((output, failure))
+        if failure.is_final or not is_known:
+            raise ObjectChanged(f"{output} was not published: {failure.sentence}")
 
     def _refuse_if_edited(self, output: S3Url, url: S3Url, path: Path) -> None:
         """Notice a local copy that a job has written to: a copy has the time of its object."""

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ FILE = "object-"
 BLOCK = 64 * 1024
 #: Bytes of a piece: the most that is fetched by one request.
 PIECE = 2**20
+#: Seconds within which whoever was told the path of a file makes a link to it.
+PROMISED = 60.0
 #: Share of what a disk has free that a cache without a bound leaves to others.
 SPARE = 0.05
 
@@ -161,6 +164,33 @@ def _blocks(start: int, end: int) -> tuple[int, int]:
 
 
 @dataclass
+class _Lent:
+    """A whole object, to whose file links of jobs may lead.
+
+    Attributes
+    ----------
+    found : CachedObject
+        The object.
+    state : tuple of int
+        What changes when somebody writes to the file.
+    told : float
+        When its path was told last.
+    """
+
+    found: CachedObject
+    state: tuple[int, ...]
+    told: float = 0.0
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@dataclass
 class Cache:
     """The objects of a mount that are on this node, up to a bound.
 
@@ -185,22 +215,11 @@ class Cache:
     linked: Callable[[], set[Path]] = set
     _objects: dict[str, CachedObject] = field(init=False, default_factory=dict)
     _sizes: dict[str, int] = field(init=False, default_factory=dict)
-    _lent: set[Path] = field(init=False, default_factory=set)
+    _lent: dict[Path, _Lent] = field(init=False, default_factory=dict)
 
-    def object(self, info: ObjectInfo) -> CachedObject:
-        """Return a version of an object, used last of all now.
-
-        Raises
-        ------
-        OSError
-            If the disk is full.
-        """
-        name = version_name(info)
-        found = self._objects.pop(name, None)
-        found = found or CachedObject(info, self.folder, self.fetch, self.compare)
-        self._objects[name] = found
-        self._sizes.setdefault(name, 0)
-        return found
+    def find(self, info: ObjectInfo) -> CachedObject | None:
+        """Return a version of an object as far as it has come; None if nothing of it has."""
+        return self._objects.get(version_name(info))
 
     def reserve(self, info: ObjectInfo, start: int, end: int) -> CachedObject:
         """Make room for a span of an object: what was used longest ago goes first.
@@ -212,18 +231,19 @@ class Cache:
         OSError
             If the disk is full.
         """
-        found = self.object(info)
+        found = self._touch(info)
         name = version_name(info)
         missing = found.missing(start, end)
+        while missing and not self._has_room(missing):
+            self._make_room(missing, name)
+            # It may have gone itself, and more is missing then.
+            found = self._touch(info)
+            missing = found.missing(start, end)
         if missing:
-            if not self._has_room(missing):
-                self._make_room(missing, name)
-                # It may have gone itself.
-                found = self.object(info)
             self._sizes[name] = found.held + missing
         return found
 
-    def lend(self, info: ObjectInfo) -> Path | None:
+    def lend(self, found: CachedObject) -> Path | None:
         """Return the file of a whole object, for links of jobs to lead to.
 
         Such files take half of the bound at most; the other half is for what is read in pieces.
@@ -231,18 +251,30 @@ class Cache:
         Returns
         -------
         Path, optional
-            None if there is no room for it.
+            None if there is no room for it, or if it has gone meanwhile.
         """
-        found = self.object(info)
+        if not found.is_whole or self.find(found.info) is not found:
+            return None
         if found.path not in self._lent:
-            self._lent &= self.linked() & {each.path for each in self._objects.values()}
-            lent = sum(path.stat().st_size for path in self._lent)
-            if self.bound is not None and lent + info.size > self.bound // 2:
+            there = {each.path for each in self._objects.values()} & self._in_use()
+            self._lent = {path: lent for path, lent in self._lent.items() if path in there}
+            size = sum(each.found.info.size for each in self._lent.values())
+            if self.bound is not None and size + found.info.size > self.bound // 2:
                 return None
             # A job that writes to it would change it for others.
             found.path.chmod(0o400)
-            self._lent.add(found.path)
+            self._lent[found.path] = _Lent(found, _state(found.path))
+        self._lent[found.path].told = time.monotonic()
         return found.path
+
+    def is_lent(self, found: CachedObject) -> bool:
+        """Tell whether links of jobs may lead to the file of an object."""
+        return found.path in self._lent
+
+    def edited(self) -> list[ObjectInfo]:
+        """Return the objects whose files somebody has written to, as root can."""
+        lent = list(self._lent.values())
+        return [each.found.info for each in lent if _state(each.found.path) != each.state]
 
     def forget(self, info: ObjectInfo) -> None:
         """Drop a version of an object that turned out to be wrong."""
@@ -253,8 +285,22 @@ class Cache:
 
     def held(self, info: ObjectInfo) -> int:
         """Return the bytes of a version that have come or are on their way."""
-        found = self._objects.get(version_name(info))
+        found = self.find(info)
         return min(found.held, info.size) if found else 0
+
+    def _touch(self, info: ObjectInfo) -> CachedObject:
+        """Return a version of an object, new or not, as the one that was used last."""
+        name = version_name(info)
+        found = self._objects.pop(name, None)
+        found = found or CachedObject(info, self.folder, self.fetch, self.compare)
+        self._objects[name] = found
+        self._sizes.setdefault(name, 0)
+        return found
+
+    def _in_use(self) -> set[Path]:
+        """Return the files to which links lead, or will in a moment."""
+        since = time.monotonic() - PROMISED
+        return self.linked() | {path for path, lent in self._lent.items() if lent.told > since}
 
     def _has_room(self, size: int) -> bool:
         status = os.statvfs(self.folder)
@@ -264,7 +310,7 @@ class Cache:
         return self.bound is None or sum(self._sizes.values()) + size <= self.bound
 
     def _make_room(self, size: int, name: str) -> None:
-        linked = self.linked() if self._lent else set()
+        linked = self._in_use() if self._lent else set()
         # The one that is wanted goes last: in a bound smaller than itself, its parts follow
         # each other.
         for each in [*(key for key in self._objects if key != name), name]:

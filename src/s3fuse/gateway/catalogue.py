@@ -101,6 +101,22 @@ class View:
         return cls(content["name"], objects, content["sequential"])
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is shown of a key that is looked at again each time.
+
+    Attributes
+    ----------
+    info : ObjectInfo
+        The version, as the store says.
+    mtime : float
+        The time that is shown.
+    """
+
+    info: ObjectInfo
+    mtime: float
+
+
 @dataclass
 class Catalogue:
     """The paths of a mount, and the versions of objects behind them.
@@ -111,13 +127,19 @@ class Catalogue:
         The directory of the mount, where it is kept.
     revalidating : bool
         Whether keys outside of views show the newest version, and are not pinned.
+
+    Attributes
+    ----------
+    seen : dict of str to Seen
+        Keys that show the newest version, and what was shown of them last.
     """
 
     directory: Path
     revalidating: bool = False
     _entries: dict[str, ObjectInfo] = field(init=False, default_factory=dict)
     _names: list[str] = field(init=False, default_factory=list)
-    _pins: dict[str, ObjectInfo | None] = field(init=False, default_factory=dict)
+    _pins: dict[str, ObjectInfo] = field(init=False, default_factory=dict)
+    seen: dict[str, Seen] = field(init=False, default_factory=dict)
     _file: TextIO = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,18 +161,26 @@ class Catalogue:
             self._note(view=view.as_json())
             self._add(entries)
 
-    def pin(self, key: str, info: ObjectInfo | None) -> ObjectInfo | None:
+    def pin(self, key: str, info: ObjectInfo) -> ObjectInfo:
         """Pin what was seen of a key of the bucket; returns what was seen first."""
         if self.revalidating:
             return info
         if key not in self._pins:
-            self._note(pin=key, info=asdict(info) if info else None)
+            self._note(pin=key, info=asdict(info))
             self._pins[key] = info
         return self._pins[key]
 
-    def is_pinned(self, key: str) -> bool:
-        """Tell whether a key of the bucket was seen."""
-        return key in self._pins
+    def pinned(self, key: str) -> ObjectInfo | None:
+        """Return the version of a key that was seen; None if it was not there so far."""
+        return self._pins.get(key)
+
+    def see(self, key: str, shown: Seen | None) -> None:
+        """Note what is shown of a key now, which whoever opens it must get from then on."""
+        self._note(seen=key, shown=asdict(shown) if shown else None)
+        if shown:
+            self.seen[key] = shown
+        else:
+            self.seen.pop(key, None)
 
     def entry(self, path: str) -> ObjectInfo | None:
         """Return the version behind a path of a view; of a directory, None."""
@@ -213,7 +243,12 @@ class Catalogue:
         if "view" in line:
             self._add(View.from_json(line["view"]).entries())
         elif "pin" in line:
-            self._pins[line["pin"]] = ObjectInfo(**line["info"]) if line["info"] else None
+            self._pins[line["pin"]] = ObjectInfo(**line["info"])
+        elif line["shown"]:
+            shown = line["shown"]
+            self.seen[line["seen"]] = Seen(ObjectInfo(**shown["info"]), shown["mtime"])
+        else:
+            self.seen.pop(line["seen"], None)
 
     def _add(self, entries: Mapping[str, ObjectInfo]) -> None:
         self._names += entries.keys() - self._entries.keys()

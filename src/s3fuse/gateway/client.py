@@ -16,6 +16,7 @@ import tenacity
 
 from s3fuse.errors import MountError
 from s3fuse.gateway.catalogue import View
+from s3fuse.gateway.failures import Failure
 from s3fuse.gateway.options import CONTROL
 
 #: Seconds within which a gateway answers, one that is just started again included.
@@ -64,15 +65,15 @@ class Gateway:
         """
         return int(self._ask("GET", f"/moved?path={quote(path)}")["bytes"])
 
-    def settle(self) -> None:
-        """Wait until all objects that have come whole are compared with their ETags.
+    def failures(self) -> list[Failure]:
+        """Return what could not be had, when all that has come whole is compared with its ETag.
 
         Raises
         ------
         MountError
             If the gateway does not answer.
         """
-        self._ask("GET", "/settled")
+        return [Failure.from_json(each) for each in self._ask("GET", "/failures")["failures"]]
 
     def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         try:

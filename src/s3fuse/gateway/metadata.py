@@ -11,7 +11,7 @@ import asyncio
 import os
 
 from s3fuse.gateway import hdf5
-from s3fuse.gateway.cache import BLOCK, Cache, NoRoom
+from s3fuse.gateway.cache import BLOCK, Cache, CachedObject, NoRoom
 from s3fuse.s3.objects import ObjectInfo
 
 #: Bytes of the head of a file; the kernel reads a little further than a program does.
@@ -60,7 +60,9 @@ async def fetch_metadata(cache: Cache, info: ObjectInfo) -> None:
             return
 
 
-async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int) -> bool:
+async def fetch_whole(
+    cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
+) -> CachedObject | None:
     """Have all of an object come into the cache, and be compared there.
 
     Parameters
@@ -76,8 +78,8 @@ async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
 
     Returns
     -------
-    bool
-        Whether there was room for it, and it is right.
+    CachedObject, optional
+        None if there was no room for it, or if it is another one.
 
     Raises
     ------
@@ -95,9 +97,12 @@ async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
     try:
         await asyncio.gather(*(work() for _ in range(at_a_time)))
     except NoRoom:
-        return False
-    found = cache.object(info)
-    return found.is_whole and (found.is_right is None or await found.is_right)
+        return None
+    found = cache.find(info)
+    if found is None or not found.is_whole:
+        return None
+    # Meanwhile it may go.
+    return found if found.is_right is None or await found.is_right else None
 
 
 async def _piece(cache: Cache, info: ObjectInfo, span: range) -> bytes:

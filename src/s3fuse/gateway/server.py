@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import re
+import time
+from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -12,14 +16,14 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from s3fuse.errors import EndpointError, ObjectChanged, S3FuseError
+from s3fuse.errors import EndpointError, ObjectChanged, ObjectDamaged, S3FuseError
 from s3fuse.gateway import answers, signature
 from s3fuse.gateway.answers import Page
 from s3fuse.gateway.cache import FILE, PIECE, Cache, NoRoom
 from s3fuse.gateway.catalogue import Catalogue, View
-from s3fuse.gateway.failures import Failures, version_name
+from s3fuse.gateway.failures import Failure, Failures
 from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
-from s3fuse.gateway.options import GatewayOptions
+from s3fuse.gateway.options import TRIES, GatewayOptions
 from s3fuse.gateway.upstream import Upstream
 from s3fuse.gateway.versions import Versions
 from s3fuse.node.links import links_into, move_links
@@ -37,6 +41,9 @@ PREFETCHED = 8
 WHOLE_PIECE, WHOLE_AT_A_TIME = 4 * 2**20, 6
 #: Seconds between two signs of life to a run that waits.
 BLANK = 2.0
+
+#: Errors after which a version can never be had.
+FINAL = (ObjectChanged, ObjectDamaged)
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -75,7 +82,8 @@ class Server:
         # than it takes to read it.
         self._keeps = not options.connection.sse_customer_key
         self._failures = Failures(options.directory)
-        self._lent: dict[str, Path] = {}
+        # How often s3fs was told to ask for the same again.
+        self._put_off: Counter[tuple[str, str, str]] = Counter()
         # Nobody knows what has come of what a gateway before this one had here.
         linked = self._linked()
         for path in options.cache.glob(f"{FILE}*"):
@@ -98,7 +106,7 @@ class Server:
         application.router.add_post("/views", self._show)
         application.router.add_get("/requests", self._requests)
         application.router.add_get("/moved", self._moved)
-        application.router.add_get("/settled", self._settled)
+        application.router.add_get("/failures", self._tell_failures)
         return application
 
     # For runs.
@@ -108,7 +116,8 @@ class Server:
         self._catalogue.show(view)
         path = self._options.point / view.path
         if view.single:
-            if file := self._lent.get(version_name(view.single)):
+            found = self._cache.find(view.single)
+            if found and self._cache.is_lent(found) and (file := self._cache.lend(found)):
                 path = file
             elif self._keeps:
                 self._start(self._prefetch(view.single, view))
@@ -121,7 +130,7 @@ class Server:
         infos = self._catalogue.below(request.query["path"])
         return web.json_response({"bytes": sum(map(self._cache.held, infos))})
 
-    async def _settled(self, request: web.Request) -> web.StreamResponse:
+    async def _tell_failures(self, request: web.Request) -> web.StreamResponse:
         """Answer when all that had come whole is compared, with blanks while it lasts."""
         comparing = set(self._comparing)
         answer = web.StreamResponse()
@@ -129,7 +138,10 @@ class Server:
         while comparing:
             _, comparing = await asyncio.wait(comparing, timeout=BLANK)
             await answer.write(b" ")
-        await answer.write(b"{}")
+        for info in self._cache.edited():
+            self._note(Failure.of_version(info, self._edited(info)))
+        failures = [each.as_json() for each in self._failures.all()]
+        await answer.write(json.dumps({"failures": failures}).encode())
         return answer
 
     async def _prefetch(self, info: ObjectInfo, view: View) -> None:
@@ -137,19 +149,16 @@ class Server:
             async with self._prefetching:
                 if not view.sequential:
                     await fetch_metadata(self._cache, info)
-                elif await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME):
-                    self._lend(info, self._options.point / view.path)
-        except S3FuseError as error:
-            # It fails again in the job; what is final is said now.
-            self._note_failure(info, error)
-        except (NoRoom, OSError):
+                    return
+                found = await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME)
+            # Reading the file itself takes half of the time.
+            if found and (file := self._cache.lend(found)):
+                move_links(self._options.point / view.path, file, self._options.links)
+        except FINAL as error:
+            self._note(Failure.of_version(info, str(error)))
+        except (NoRoom, OSError, S3FuseError):
+            # It fails again in the job.
             return
-
-    def _lend(self, info: ObjectInfo, place: Path) -> None:
-        """Let the links of jobs lead to the file itself: reading it takes half of the time."""
-        if file := self._cache.lend(info):
-            self._lent[version_name(info)] = file
-            move_links(place, file, self._options.links)
 
     def _linked(self) -> set[Path]:
         """Find the files in the cache to which links of jobs lead."""
@@ -177,17 +186,45 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             return _error(405, "MethodNotAllowed", "This mount is read-only.")
         async with self._limit:
+            info = None
             try:
+                response: web.StreamResponse
                 if not key:
-                    return await self._list(query)
-                return await self._object(request, key)
-            except EndpointError as error:
-                # After this answer, s3fs asks again.
-                return _error(503, "SlowDown", str(error))
+                    response = await self._list(query)
+                elif key.endswith("/") and self._versions.is_folder(key):
+                    response = web.Response(content_type="application/x-directory")
+                else:
+                    looks = request.method == "HEAD"
+                    versions = self._versions
+                    info = await (versions.look(key) if looks else versions.shown(key))
+                    response = await self._object(request, key, info)
             except S3FuseError as error:
-                # After 400 or 403 to a HEAD request, s3fs shows an empty file; after 404 to a
-                # GET request, it takes what did not come for zeros. This is an I/O error to it.
-                return _error(412, "PreconditionFailed", str(error))
+                return self._refusal(request, key or query.get("prefix", ""), info, error)
+            self._put_off.pop(_name(request), None)
+            return response
+
+    def _refusal(
+        self, request: web.Request, key: str, info: ObjectInfo | None, error: S3FuseError
+    ) -> web.Response:
+        """Answer what s3fs understands, and note what programs will see as an error."""
+        if isinstance(error, EndpointError):
+            self._put_off_again(request, key, info, error)
+            # After this answer, s3fs asks again.
+            return _error(503, "SlowDown", str(error))
+        self._note(_failure(key, info, error))
+        # After 400 or 403 to a HEAD request, s3fs shows an empty file; after 404 to a
+        # GET request, it takes what did not come for zeros. This is an I/O error to it.
+        return _error(412, "PreconditionFailed", str(error))
+
+    def _put_off_again(
+        self, request: web.Request, key: str, info: ObjectInfo | None, error: S3FuseError
+    ) -> None:
+        """Note what s3fs will not ask for once more."""
+        name = _name(request)
+        self._put_off[name] += 1
+        if self._put_off[name] >= TRIES:
+            del self._put_off[name]
+            self._note(_failure(key, info, error))
 
     async def _list(self, query: dict[str, str]) -> web.Response:
         # Without a prefix, s3fs looks whether the bucket is there, which was done before.
@@ -195,13 +232,9 @@ class Server:
         text = answers.listing(self._options.bucket, query, page)
         return web.Response(text=text, content_type="application/xml")
 
-    async def _object(self, request: web.Request, key: str) -> web.StreamResponse:
-        if key.endswith("/") and self._versions.is_folder(key):
-            return web.Response(content_type="application/x-directory")
-        if request.method == "HEAD":
-            info = await self._versions.look(key)
-        else:
-            info = await self._versions.shown(key)
+    async def _object(
+        self, request: web.Request, key: str, info: ObjectInfo | None
+    ) -> web.StreamResponse:
         if info is None and request.method == "GET":
             raise ObjectChanged(f"s3://{self._options.bucket}/{key} is not there any more.")
         if info is None:
@@ -225,11 +258,7 @@ class Server:
             return response
         if sentence := self._failures.reason(info):
             return _error(412, "PreconditionFailed", sentence)
-        try:
-            await self._send(request, response, info, span)
-        except S3FuseError as error:
-            self._note_failure(info, error)
-            raise
+        await self._send(request, response, info, span)
         return response
 
     async def _send(
@@ -268,7 +297,10 @@ class Server:
             except S3FuseError as error:
                 if not response.prepared:
                     raise
-                self._note_failure(info, error)
+                if isinstance(error, EndpointError):
+                    self._put_off_again(request, info.key, info, error)
+                else:
+                    self._note(_failure(info.key, info, error))
                 # The length was promised, so this is an error to s3fs, which asks again.
                 if request.transport:
                     request.transport.abort()
@@ -296,13 +328,34 @@ class Server:
         if is_right or await self._upstream.is_opaque(info):
             return True
         self._cache.forget(info)
-        self._note_failure(info, damaged(S3Url(self._options.bucket, info.key)))
+        sentence = str(damaged(S3Url(self._options.bucket, info.key)))
+        self._note(Failure.of_version(info, sentence))
         return False
 
-    def _note_failure(self, info: ObjectInfo, error: S3FuseError) -> None:
-        """Note and tell what is final."""
-        if not isinstance(error, EndpointError) and self._failures.add(info, str(error)):
-            self._tell({"warning": str(error)})
+    def _edited(self, info: ObjectInfo) -> str:
+        return (
+            f"The file of s3://{self._options.bucket}/{info.key} on this node was changed while "
+            "jobs read it; let the rule write to another file than its input."
+        )
+
+    def _note(self, failure: Failure) -> None:
+        """Note a failure, and tell the owner of the mount if it is a new one."""
+        is_news = True
+        with contextlib.suppress(OSError):
+            is_news = self._failures.add(failure)
+        if is_news:
+            self._tell({"warning": failure.sentence})
+
+
+def _failure(key: str, info: ObjectInfo | None, error: S3FuseError) -> Failure:
+    if info and isinstance(error, FINAL):
+        return Failure.of_version(info, str(error))
+    return Failure(info.key if info else key, str(error), time.time(), info)
+
+
+def _name(request: web.Request) -> tuple[str, str, str]:
+    """Return what tells that s3fs asks for the same again."""
+    return request.method, request.raw_path, request.headers.get("Range", "")
 
 
 def _span(request: web.Request, size: int) -> range | None:

@@ -12,7 +12,7 @@ from s3fuse.gateway.failures import version_name
 from s3fuse.s3.client import Client
 from s3fuse.s3.objects import ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently
-from s3fuse.s3.translate import explained, incomplete
+from s3fuse.s3.translate import explained, incomplete, unfinished
 from s3fuse.urls import S3Url
 
 #: Objects of a page of a listing, as in S3.
@@ -104,26 +104,40 @@ class Upstream:
         query : dict of str to str
             What was asked for, in the first or the second form of the request.
         """
-        most = query.get("max-keys", "")
-        asked: dict[str, Any] = {
-            "Prefix": query.get("prefix", ""),
-            "MaxKeys": min(int(most), MOST_KEYS) if most.isdecimal() else MOST_KEYS,
-        }
+        number = query.get("max-keys", "")
+        most = min(int(number), MOST_KEYS) if number.isdecimal() else MOST_KEYS
+        asked: dict[str, Any] = {"Prefix": query.get("prefix", "")}
         names = {
             "Delimiter": "delimiter",
             "ContinuationToken": "continuation-token",
             "StartAfter": "start-after" if query.get("list-type") == "2" else "marker",
         }
         asked |= {name: query[word] for name, word in names.items() if query.get(word)}
-        answer = await self._ask("list_objects_v2", "list", asked["Prefix"], **asked)
-        found = [ObjectInfo.from_answer(e["Key"], e, "Size") for e in answer.get("Contents", ())]
-        folders = [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
-        following = ""
-        if answer.get("IsTruncated"):
-            following = str(answer.get("NextContinuationToken", ""))
-            if query.get("list-type") != "2":
-                following = max([each.key for each in found] + folders, default="")
-        return Page([each for each in found if not is_internal(each.key)], folders, following)
+        objects: list[ObjectInfo] = []
+        folders: list[str] = []
+        while True:
+            asked["MaxKeys"] = most - len(objects) - len(folders)
+            answer = await self._ask("list_objects_v2", "list", asked["Prefix"], **asked)
+            found = [
+                ObjectInfo.from_answer(each["Key"], each, "Size")
+                for each in answer.get("Contents", ())
+            ]
+            objects += [each for each in found if not is_internal(each.key)]
+            folders += [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+            if not answer.get("IsTruncated"):
+                return Page(objects, folders)
+            token = str(answer.get("NextContinuationToken") or "")
+            if not token or token == asked.get("ContinuationToken"):
+                reason = "it does not tell where the next page begins"
+                url = S3Url(self._bucket, asked["Prefix"])
+                raise unfinished(url, reason, self._client.connection)
+            if objects or folders:
+                break
+            # All were of this project. s3fs takes an empty page for no folder.
+            asked["ContinuationToken"] = token
+        if query.get("list-type") != "2":
+            token = max([each.key for each in found] + folders)
+        return Page(objects, folders, token)
 
     async def _read(
         self,

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from s3fuse.gateway.answers import Page
-from s3fuse.gateway.catalogue import VIEWS, Catalogue
+from s3fuse.gateway.catalogue import VIEWS, Catalogue, Seen
 from s3fuse.gateway.upstream import MOST_KEYS, Upstream
 from s3fuse.s3.objects import ObjectInfo, is_internal
 
 #: Seconds after a look at a file within which it may be opened by whoever has looked.
 OPENING = 0.5
-
-
-@dataclass
-class _Seen:
-    """A key that is looked at again each time.
-
-    Attributes
-    ----------
-    info : ObjectInfo
-        The version that is shown, as the store says.
-    mtime : float
-        The time that is shown.
-    looked : float
-        When it was shown last.
-    """
-
-    info: ObjectInfo
-    mtime: float
-    looked: float
 
 
 class Versions:
@@ -51,7 +32,8 @@ class Versions:
         self, catalogue: Catalogue, upstream: Upstream, is_open: Callable[[str], bool]
     ) -> None:
         self._catalogue, self._upstream, self._is_open = catalogue, upstream, is_open
-        self._seen: dict[str, _Seen] = {}
+        # When a key was shown last; those of a gateway before this one, just now.
+        self._looked = dict.fromkeys(catalogue.seen, time.monotonic())
 
     async def look(self, path: str) -> ObjectInfo | None:
         """Return the version of a path as it is to be shown now; None if there is none.
@@ -66,18 +48,17 @@ class Versions:
         # What has an empty name is no file.
         if is_internal(path.removesuffix("/")) or path.startswith("/") or "//" in path:
             return None
-        if self._catalogue.is_pinned(path):
-            return self._catalogue.pin(path, None)
+        if pinned := self._catalogue.pinned(path):
+            return pinned
         now = await self._upstream.head(path)
-        if not self._catalogue.revalidating:
-            return self._catalogue.pin(path, now)
-        return self._revalidated(path, now)
+        if self._catalogue.revalidating:
+            return self._revalidated(path, now)
+        return self._catalogue.pin(path, now) if now else None
 
     async def shown(self, path: str) -> ObjectInfo | None:
         """Return the version of a path that was shown last, for whoever reads it."""
-        if path in self._seen:
-            return self._seen[path].info
-        return await self.look(path)
+        seen = self._catalogue.seen.get(path)
+        return seen.info if seen else await self.look(path)
 
     def is_folder(self, path: str) -> bool:
         """Tell whether a path, with its slash, is a directory of views; asks nothing."""
@@ -108,8 +89,7 @@ class Versions:
         page = await self._upstream.list(query)
         if self._catalogue.revalidating:
             return page
-        pinned = [self._catalogue.pin(each.key, each) for each in page.objects]
-        return replace(page, objects=[each for each in pinned if each])
+        return replace(page, objects=[self._catalogue.pin(e.key, e) for e in page.objects])
 
     def _revalidated(self, path: str, now: ObjectInfo | None) -> ObjectInfo | None:
         """Decide between the version that was shown and the one that is there now.
@@ -117,17 +97,22 @@ class Versions:
         s3fs reads a file in pieces, and cannot be told that it is another one by now.  So
         a version stays as long as somebody has it open, or may be about to.
         """
-        seen = self._seen.get(path)
+        shown = self._catalogue.seen.get(path)
         moment = time.monotonic()
-        if seen is None:
+        if shown is None:
             if now is None:
                 return None
-            seen = self._seen[path] = _Seen(now, now.mtime, moment)
-        elif now != seen.info and not (moment - seen.looked < OPENING or self._is_open(path)):
-            if now is None:
-                del self._seen[path]
-                return None
+            shown = Seen(now, now.mtime)
+            self._catalogue.see(path, shown)
+        elif now != shown.info and not self._may_be_open(path, moment):
             # s3fs drops what it has of a file if its time is newer by a second.
-            seen.info, seen.mtime = now, max(now.mtime, seen.mtime + 1)
-        seen.looked = moment
-        return replace(seen.info, mtime=seen.mtime)
+            if now is None:
+                self._catalogue.see(path, None)
+                return None
+            shown = Seen(now, max(now.mtime, shown.mtime + 1))
+            self._catalogue.see(path, shown)
+        self._looked[path] = moment
+        return replace(shown.info, mtime=shown.mtime)
+
+    def _may_be_open(self, path: str, moment: float) -> bool:
+        return moment - self._looked.get(path, moment) < OPENING or self._is_open(path)

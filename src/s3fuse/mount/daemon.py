@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from s3fuse.errors import MountUnavailable
+from s3fuse.gateway.options import TRIES
 from s3fuse.mount.options import LEAST_CACHE, MountOptions
 from s3fuse.mount.record import Mount
 from s3fuse.s3.connection import AWS_DOMAINS, Connection
@@ -19,8 +20,6 @@ from s3fuse.s3.connection import AWS_DOMAINS, Connection
 KEPT_BACK = 0.1
 #: How s3fs reads: so many pieces at once, each of so many MB, the least that it takes.
 PIECES, PIECE_MB = 3, 5
-#: How often a daemon asks its gateway.
-TRIES = 3
 #: Seconds; longer than any run.
 FOR_EVER = 10**7
 #: An address at which nothing listens: a port that only root may use, and nobody does.

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from pathlib import Path
 from s3fuse.errors import MountError
 from s3fuse.gateway.catalogue import CATALOGUE, View
 from s3fuse.gateway.client import Gateway
-from s3fuse.gateway.failures import FAILURES, read_failures
+from s3fuse.gateway.failures import FAILURES, Failure, Failures, read_failures
 from s3fuse.mount import daemon
 from s3fuse.mount.leases import is_leased, lease
 from s3fuse.mount.options import MountOptions
@@ -37,7 +38,6 @@ from s3fuse.node.locks import locked
 from s3fuse.node.processes import Node, Process, current_owner
 from s3fuse.node.schedulers import batch_job
 from s3fuse.s3.connection import Connection
-from s3fuse.s3.objects import ObjectInfo
 
 # Snakemake prints messages as they are, so they are complete, without arguments.
 log = logging.getLogger("s3fuse")
@@ -128,8 +128,8 @@ class Mounts:
         """
         return Gateway(mount.directory).show(view)
 
-    def failures(self, bucket: str) -> list[tuple[ObjectInfo, str]]:
-        """Return which versions of objects cannot be had through the mounts of a run, and why.
+    def failures(self, bucket: str) -> list[Failure]:
+        """Return what could not be had through the mounts of a run, and why.
 
         Waits until what has come whole is compared with its checksum.
 
@@ -138,12 +138,8 @@ class Mounts:
         MountError
             If a gateway does not answer.
         """
-        found: list[tuple[ObjectInfo, str]] = []
-        for mount in self.all():
-            if mount.bucket == bucket and self._is_of_run(mount):
-                _settle(mount)
-                found += read_failures(mount.directory)
-        return found
+        mounts = [each for each in self.all() if each.bucket == bucket and self._is_of_run(each)]
+        return [failure for mount in mounts for failure in _failures(mount)]
 
     def keep_mounted(
         self, bucket: str, connection: Connection, options: MountOptions | None = None
@@ -251,6 +247,7 @@ class Mounts:
         mount.point.mkdir()
         if replaced:
             # The new one shows the same.
+            _note_end(replaced)
             for name in (CATALOGUE, FAILURES):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copy(replaced.directory / name, directory / name)
@@ -368,14 +365,25 @@ class _Wanted:
         return f"{self.connection.identity}-{self.options.identity}"
 
 
-def _settle(mount: Mount) -> None:
-    """Wait until a gateway has compared what came; nothing more comes through one that ended."""
+def _failures(mount: Mount) -> list[Failure]:
+    """Ask a gateway what could not be had; of one that has ended, read what it has noted."""
     if mount.keeper and mount.is_healthy:
         try:
-            Gateway(mount.directory).settle()
+            return Gateway(mount.directory).failures()
         except MountError:
             if mount.is_healthy:
                 raise
+    if not mount.is_healthy:
+        _note_end(mount)
+    return read_failures(mount.directory)
+
+
+def _note_end(mount: Mount) -> None:
+    """Note, once, that s3fs has ended: whoever looked for files then may have found none."""
+    process = f" ({mount.daemon.pid})" if mount.daemon else ""
+    sentence = f"s3fs{process} had ended while s3://{mount.bucket} was in use; start the run again."
+    if sentence not in {each.sentence for each in read_failures(mount.directory)}:
+        Failures(mount.directory).add(Failure("", sentence, time.time()))
 
 
 def _bytes_of(mount: Mount) -> int:

@@ -13,7 +13,6 @@ from s3fuse.errors import (
     AccessDenied,
     CredentialsError,
     EndpointError,
-    ListingError,
     ObjectNotFound,
     S3FuseError,
 )
@@ -21,7 +20,7 @@ from s3fuse.s3.client import Client
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import Listing, ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently
-from s3fuse.s3.translate import code_of, explained, incomplete
+from s3fuse.s3.translate import code_of, explained, incomplete, unfinished
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
@@ -139,10 +138,7 @@ class Store:
             empty = 0 if page.get("Contents") or page.get("CommonPrefixes") else empty + 1
             token = str(page.get("NextContinuationToken") or "")
             if reason := _endless(token, used, empty):
-                raise ListingError(
-                    f"{self.connection.place} does not finish its listing of {url}: {reason}; "
-                    "report this to the operator of the store."
-                )
+                raise unfinished(url, reason, self.connection)
             used.add(token)
             query["ContinuationToken"] = token
 

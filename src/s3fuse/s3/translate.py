@@ -12,6 +12,7 @@ from s3fuse.errors import (
     BucketNotFound,
     CredentialsError,
     EndpointError,
+    ListingError,
     ObjectChanged,
     ObjectNotFound,
     S3FuseError,
@@ -67,6 +68,14 @@ def incomplete(
     return EndpointError(
         f"{connection.place} does not answer as S3 does when asked to {action} {url}; "
         "set endpoint_url to the address of the S3 API, not of a web page."
+    )
+
+
+def unfinished(url: S3Url, reason: str, connection: Connection) -> ListingError:
+    """Return the error for a listing that does not end."""
+    return ListingError(
+        f"{connection.place} does not finish its listing of {url}: {reason}; "
+        "report this to the operator of the store."
     )
 
 

@@ -32,7 +32,7 @@ rule copy:
 def test_nothing_is_published_of_a_damaged_input(
     tmp_path: Path, bucket: Bucket, server: Server, access: str, given: str
 ) -> None:
-    bucket.write("in/x", b"1" * 40_000_000)
+    bucket.write("in/x", b"1" * 8_000_000)
     bucket.damage("in/x")
     wanted, file = {
         "object": ('storage.s3("s3://BUCKET/in/x")', "{input}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from s3fuse.gateway.cache import BLOCK, PIECE, Cache, NoRoom
+from s3fuse.gateway.cache import BLOCK, PIECE, PROMISED, Cache, NoRoom
 from s3fuse.s3.objects import ObjectInfo
 
 BOUND = 4 * PIECE
@@ -129,9 +130,10 @@ def test_it_is_compared_each_time_that_it_has_come_whole(tmp_path: Path) -> None
             # Before the last of it is given to anybody.
             async with cache.reserve(of, PIECE, of.size).having(PIECE, of.size):
                 assert source.compared.count("x") == times
-            is_right = cache.object(of).is_right
-            assert is_right is not None
-            assert await is_right
+            found = cache.find(of)
+            assert found
+            assert found.is_right
+            assert await found.is_right
             # Nothing of it is left then.
             await read(cache, other, 0, other.size)
             assert cache.held(of) == 0
@@ -139,7 +141,59 @@ def test_it_is_compared_each_time_that_it_has_come_whole(tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_files_of_which_jobs_have_a_link_stay(tmp_path: Path) -> None:
+def lent(cache: Cache, of: ObjectInfo) -> Path | None:
+    found = cache.find(of)
+    assert found
+    return cache.lend(found)
+
+
+def test_what_has_gone_meanwhile_is_not_lent(tmp_path: Path) -> None:
+    async def run() -> None:
+        source = Source()
+        cache = Cache(tmp_path, source.fetch, source.compare, BOUND)
+        of = info("x", 2 * PIECE)
+        await read(cache, of, 0, of.size)
+        found = cache.find(of)
+        assert found
+        for number in range(2):
+            await read(cache, info(str(number), 2 * PIECE), 0, 2 * PIECE)
+        assert cache.find(of) is None
+        assert cache.lend(found) is None
+        # Nor is another file of the same object, of which a part has come.
+        await read(cache, of, 0, PIECE)
+        assert cache.lend(found) is None
+        assert lent(cache, of) is None
+        await read(cache, of, 0, of.size)
+        path = lent(cache, of)
+        assert path is not None
+        assert path.read_bytes() == Source.content(of)
+
+    asyncio.run(run())
+
+
+def test_a_file_whose_path_was_told_stays_until_there_is_a_link(tmp_path: Path) -> None:
+    async def run() -> None:
+        source = Source()
+        cache = Cache(tmp_path, source.fetch, source.compare, BOUND)
+        of = info("x", PIECE)
+        await read(cache, of, 0, of.size)
+        path = lent(cache, of)
+        assert path is not None
+        for number in range(4):
+            await read(cache, info(str(number), 2 * PIECE), 0, 2 * PIECE)
+        assert path.read_bytes() == Source.content(of)
+        assert cache.edited() == []
+        path.chmod(0o600)
+        with path.open("r+b") as file:
+            file.write(b"edited")
+        assert cache.edited() == [of]
+
+    asyncio.run(run())
+
+
+def test_files_of_which_jobs_have_a_link_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     linked: set[Path] = set()
 
     async def run() -> None:
@@ -147,18 +201,21 @@ def test_files_of_which_jobs_have_a_link_stay(tmp_path: Path) -> None:
         cache = Cache(tmp_path, source.fetch, source.compare, BOUND, lambda: linked)
         small = info("small", PIECE)
         await read(cache, small, 0, small.size)
-        path = cache.lend(small)
+        path = lent(cache, small)
         assert path is not None
         linked.add(path)
         # Half of the bound is for what is lent.
         large = info("large", 2 * PIECE)
         await read(cache, large, 0, large.size)
-        assert cache.lend(large) is None
+        assert lent(cache, large) is None
         for number in range(4):
             other = info(str(number), 2 * PIECE)
             await read(cache, other, 0, other.size)
             assert path.read_bytes() == Source.content(small)
         linked.clear()
+        # Whoever was told the path has made a link by then.
+        later = time.monotonic() + PROMISED
+        monkeypatch.setattr(time, "monotonic", lambda: later)
         for number in range(4):
             other = info(str(number), 2 * PIECE)
             await read(cache, other, 0, other.size)

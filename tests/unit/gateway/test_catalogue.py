@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from s3fuse.gateway import answers
 from s3fuse.gateway.answers import Page
-from s3fuse.gateway.catalogue import CATALOGUE, VIEWS, Catalogue, View
-from s3fuse.gateway.failures import Failures, read_failures
+from s3fuse.gateway.catalogue import CATALOGUE, VIEWS, Catalogue, Seen, View
+from s3fuse.gateway.failures import FAILURES, Failure, Failures, read_failures
 from s3fuse.s3.objects import ObjectInfo
 
 OLD = ObjectInfo("a/x", 3, 1000.0, "old")
@@ -55,7 +56,10 @@ def test_what_was_said_holds_after_a_death(tmp_path: Path) -> None:
     view = View.of_folder("a/", [OLD, ObjectInfo("a/b/é", 0, 0.0, "e")])
     before.show(view)
     assert before.pin("seen", OLD) == OLD
-    assert before.pin("missing", None) is None
+    before.see("open", Seen(OLD, 7.0))
+    before.see("open", Seen(NEW, 8.0))
+    before.see("gone", Seen(OLD, 7.0))
+    before.see("gone", None)
     # Without being closed, and while the last line was written.
     with (tmp_path / CATALOGUE).open("a") as file:
         file.write('{"pin": "cut", "in')
@@ -63,21 +67,37 @@ def test_what_was_said_holds_after_a_death(tmp_path: Path) -> None:
     assert after.entry(f"{view.path}/x") == OLD
     assert after.entry(f"{view.path}/b/é") is not None
     assert after.pin("seen", NEW) == OLD
-    assert after.pin("missing", NEW) is None
-    assert not after.is_pinned("cut")
+    assert after.pinned("missing") is None
+    assert after.pinned("cut") is None
+    assert after.seen == {"open": Seen(NEW, 8.0)}
     after.pin("later", NEW)
     assert Catalogue(tmp_path).pin("later", OLD) == NEW
 
 
 def test_failures_hold_after_a_death(tmp_path: Path) -> None:
     failures = Failures(tmp_path)
-    assert failures.add(OLD, "It is gone.")
-    assert not failures.add(OLD, "It is gone.")
+    gone = Failure.of_version(OLD, "It is gone.")
+    assert failures.add(gone)
+    assert not failures.add(gone)
+    later = Failure("folder/", "It does not answer.", 100.0)
+    assert failures.add(later)
+    assert not failures.add(replace(later, at=100.1))
+    assert not failures.add(replace(later, at=200.0))
+    assert failures.all() == [gone, replace(later, at=200.0)]
     with (tmp_path / "failures.jsonl").open("a") as file:
         file.write('{"info": ')
     assert Failures(tmp_path).reason(OLD) == "It is gone."
     assert Failures(tmp_path).reason(NEW) is None
-    assert read_failures(tmp_path) == [(OLD, "It is gone.")]
+    assert read_failures(tmp_path) == [gone, later, replace(later, at=200.0)]
+
+
+def test_a_failure_that_cannot_be_written_is_known(tmp_path: Path) -> None:
+    failures = Failures(tmp_path)
+    (tmp_path / FAILURES).mkdir()
+    gone = Failure.of_version(OLD, "It is gone.")
+    with pytest.raises(IsADirectoryError):
+        failures.add(gone)
+    assert failures.all() == [gone]
 
 
 def listed(names: set[str], prefix: str, delimiter: str) -> tuple[list[str], list[str]]:

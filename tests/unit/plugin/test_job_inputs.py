@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from s3fuse.errors import ObjectChanged
-from s3fuse.gateway.failures import Failures
+from s3fuse.gateway.failures import Failure, Failures
 from s3fuse.mount.mounts import Mounts
 from s3fuse.mount.record import Mount
 from s3fuse.node.directories import secure_directory
@@ -88,9 +88,9 @@ def test_a_mounted_input_that_could_not_be_read_keeps_the_output_back(
     inputs.refuse_if_changed(OUTPUT, [(URL, link)])
     failures = Failures(mount.directory)
     # Of another version, which is another run's, or another job's.
-    failures.add(NEW, "It is gone.")
+    failures.add(Failure.of_version(NEW, "It is gone."))
     inputs.refuse_if_changed(OUTPUT, [(URL, link)])
-    failures.add(OLD, "It was replaced.")
+    failures.add(Failure.of_version(OLD, "It was replaced."))
     with pytest.raises(ObjectChanged, match=r"^s3://bucket/output was not published: It was rep"):
         inputs.refuse_if_changed(OUTPUT, [(URL, link)])
 
@@ -102,10 +102,12 @@ def test_what_could_not_be_read_of_a_folder_keeps_the_output_back(
     folder = S3Url.parse(url)
     inputs.given_folder(folder, [], link)
     inputs.refuse_if_changed(OUTPUT, [(folder, link)])
-    Failures(mount.directory).add(replace(OLD, key="other/x"), "It was replaced.")
+    Failures(mount.directory).add(
+        Failure.of_version(replace(OLD, key="other/x"), "It was replaced.")
+    )
     if folder.key:
         inputs.refuse_if_changed(OUTPUT, [(folder, link)])
-    Failures(mount.directory).add(OLD, "It was replaced.")
+    Failures(mount.directory).add(Failure.of_version(OLD, "It was replaced."))
     with pytest.raises(ObjectChanged, match="It was replaced"):
         inputs.refuse_if_changed(OUTPUT, [(folder, link)])
 
@@ -115,7 +117,7 @@ def test_a_copied_input_may_be_replaced_later(
 ) -> None:
     path = copy(tmp_path / "x")
     inputs.given(URL, OLD, path)
-    Failures(mount.directory).add(OLD, "It was replaced.")
+    Failures(mount.directory).add(Failure.of_version(OLD, "It was replaced."))
     inputs.refuse_if_changed(OUTPUT, [(URL, path)])
 
 
