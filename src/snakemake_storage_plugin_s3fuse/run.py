@@ -260,7 +260,8 @@ class Run:
         if keep:
             self.session.keep(path)
         if info := versions.current(url, path):
-            placement.object(url, info, path, self.workflow.reading_of(path), copy=keep)
+            sequential = self.workflow.is_sequential(path)
+            placement.object(url, info, path, sequential=sequential, copy=keep)
             versions.refuse_if_changed(url, path, info)
             versions.retrieved(url, info)
             self.inputs.given(url, info, path)

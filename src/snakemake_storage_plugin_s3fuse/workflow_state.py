@@ -18,7 +18,6 @@ from snakemake.io.flags.access_patterns import AccessPattern
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 from s3fuse.errors import SettingsError
-from s3fuse.mount.options import Reading
 from s3fuse.node.processes import claim_ownership
 
 T = TypeVar("T")
@@ -130,14 +129,10 @@ class WorkflowState:
                     if file.is_storage and not self.is_output(Path(file)):
                         yield file
 
-    def reading_of(self, path: Path) -> Reading:
-        """How the jobs say that they read a file, by ``access.random()`` and its siblings."""
-        patterns = self._look_up(self._patterns_by_input, path)
-        if patterns == {AccessPattern.RANDOM}:
-            return Reading.RANDOM
-        if patterns and patterns <= {AccessPattern.SEQUENTIAL, AccessPattern.MULTI}:
-            return Reading.SEQUENTIAL
-        return Reading.UNKNOWN
+    def is_sequential(self, path: Path) -> bool:
+        """Whether all jobs say that they read a file from end to end (``access.sequential()``)."""
+        patterns = self._look_up(self._patterns_by_input, path) or set()
+        return bool(patterns) and patterns <= {AccessPattern.SEQUENTIAL, AccessPattern.MULTI}
 
     def is_lasting_output(self, path: Path) -> bool:
         """Whether a rule writes this path, and not as ``temp()``."""

@@ -22,7 +22,7 @@ from s3fuse.embedded_server import Server
 from s3fuse.inputs.placement import Access, Placement
 from s3fuse.mount.mounts import Mounts
 from s3fuse.mount.mounts import moved as bytes_moved
-from s3fuse.mount.options import MountOptions, Reading
+from s3fuse.mount.options import MountOptions
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
@@ -38,7 +38,7 @@ Each file was put into a bucket and loaded by Iris through a mount, from a copy,
 below the link to the whole bucket (`iris.load(f"{input.bucket}/folder/*.nc")`). *Equal*: all cubes,
 with data, masks and metadata, are those of the local file, and lazy where those are lazy. *Moved*:
 what came through the network to load the file and read the first field, time step or level of it,
-by a mount with `access.random()`, which asks for 5 MB at a time. Iris reads text, NIMROD and ABF as
+by a mount, which asks for 5 MB at a time. Iris reads text, NIMROD and ABF as
 a whole, and of PP and fields files the header of each field, wherever it lies.
 
 | format | file | mount | copy | pattern | MB moved | MB there |
@@ -182,7 +182,7 @@ def test_a_format(
         for url, path in zip(urls, paths, strict=True):
             info = places.store.head(url)
             assert info is not None
-            places.by(access).object(url, info, path, Reading.RANDOM)
+            places.by(access).object(url, info, path)
         return paths
 
     # The first field, time step or level, and no more than what is needed for it.

@@ -153,7 +153,7 @@ def main() -> None:
         lines += [
             "## Copy or mount",
             "",
-            "The last day of a file by Iris, for a rule that says `access.random()`; seconds of",
+            "The last day of a file by Iris; seconds of",
             "the job. `copy_below` is where the two meet.",
             "",
             "| MB of the file | copied | mounted |",

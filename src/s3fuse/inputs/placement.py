@@ -15,7 +15,7 @@ from s3fuse.inputs.download import download, download_folder, no_place
 from s3fuse.inputs.prefetch import Prefetcher
 from s3fuse.mount.daemon import require
 from s3fuse.mount.mounts import Mounts
-from s3fuse.mount.options import MountOptions, Reading
+from s3fuse.mount.options import MountOptions
 from s3fuse.mount.record import Mount
 from s3fuse.node.links import make_link
 from s3fuse.s3.objects import ObjectInfo
@@ -104,11 +104,11 @@ class Placement:
         url: S3Url,
         info: ObjectInfo,
         path: Path,
-        reading: Reading = Reading.UNKNOWN,
         *,
+        sequential: bool = False,
         copy: bool = False,
     ) -> None:
-        """Make one object available at `path`, for a job that reads it in a known way or not.
+        """Make one object available at `path`.
 
         Parameters
         ----------
@@ -118,8 +118,8 @@ class Placement:
             The version that is wanted.
         path : Path
             Where the job expects it.
-        reading : Reading
-            How the job reads it.
+        sequential : bool
+            Whether the job reads it from end to end.
         copy : bool
             Copy it, however large it is.
 
@@ -129,8 +129,7 @@ class Placement:
             If it is copied, and was replaced since `info` was asked for.
         """
         if not copy and self.is_mounted(info.size) and (mount := self._mounted(url)):
-            is_sequential = reading is Reading.SEQUENTIAL
-            self._link(mount, View.of_object(info, sequential=is_sequential), url, path, info.mtime)
+            self._link(mount, View.of_object(info, sequential=sequential), url, path, info.mtime)
             return
         if not self._prefetcher.take(url, info, path):
             download(self.store, url, info, path)

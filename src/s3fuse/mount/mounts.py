@@ -1,7 +1,7 @@
 """Mounts from birth to death: made on demand, proven ready, taken down with patience.
 
 A mount belongs to a process.  When that process is gone, whoever comes next
-takes its mounts down (`s3fuse.mount.unmount.sweep`).
+takes its mounts down (`s3fuse.mount.sweep.sweep`).
 """
 
 from __future__ import annotations
@@ -247,7 +247,8 @@ class Mounts:
         mount.point.mkdir()
         if replaced:
             # The new one shows the same.
-            _note_end(replaced)
+            if replaced.daemon:
+                _note_end(replaced, replaced.daemon)
             for name in (CATALOGUE, FAILURES):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copy(replaced.directory / name, directory / name)
@@ -373,15 +374,16 @@ def _failures(mount: Mount) -> list[Failure]:
         except MountError:
             if mount.is_healthy:
                 raise
-    if not mount.is_healthy:
-        _note_end(mount)
+    if mount.daemon and not mount.is_healthy:
+        _note_end(mount, mount.daemon)
     return read_failures(mount.directory)
 
 
-def _note_end(mount: Mount) -> None:
+def _note_end(mount: Mount, s3fs: Process) -> None:
     """Note, once, that s3fs has ended: whoever looked for files then may have found none."""
-    process = f" ({mount.daemon.pid})" if mount.daemon else ""
-    sentence = f"s3fs{process} had ended while s3://{mount.bucket} was in use; start the run again."
+    sentence = (
+        f"s3fs ({s3fs.pid}) had ended while s3://{mount.bucket} was in use; start the run again."
+    )
     if sentence not in {each.sentence for each in read_failures(mount.directory)}:
         Failures(mount.directory).add(Failure("", sentence, time.time()))
 

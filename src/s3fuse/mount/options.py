@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from s3fuse.errors import SettingsError
 
 #: Bytes of cache that a mount needs: what is read at once, and the parts of an upload.
 LEAST_CACHE = 16 * 2**20
-
-
-class Reading(enum.Enum):
-    """How a job reads a file."""
-
-    UNKNOWN = enum.auto()
-    RANDOM = enum.auto()
-    SEQUENTIAL = enum.auto()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from s3fuse.mount.options import Reading
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
 PATH = Path("bucket/out/1.txt")
@@ -77,7 +76,7 @@ def test_each_question_has_an_answer_while_the_snakefile_is_parsed(
 
 
 def test_no_access_pattern_is_known_while_parsing(state: WorkflowState) -> None:
-    assert state.reading_of(PATH) is Reading.UNKNOWN
+    assert not state.is_sequential(PATH)
 
 
 def test_any_object_may_change_while_parsing(state: WorkflowState, workflow: Any) -> None:
