@@ -8,7 +8,7 @@ MOUNTING := tests/integration/mount tests/integration/gateway tests/integration/
 BIN := $(VENV)/bin
 SNAKEFILES := Snakefile workflow tests/integration/small.smk tests/integration/sequences.smk tools/reliability/Snakefile tools/bench/Snakefile tools/bench/many.smk tests/slurm/sums.smk tools/reliability/outputs.smk
 
-.PHONY: install demo test test-unit test-slow test-s3fs test-slurm test-ceph lint format docs gallery site links faults bench bench-quick scaling system clean
+.PHONY: install demo test test-unit test-slow test-long test-s3fs test-slurm test-ceph lint format docs gallery site links faults bench bench-quick scaling system clean
 
 install: $(VENV)/demo.done system ## the workflow, its plugin and the command s3fuse, in .venv
 	@PYTHONPATH=tools $(BIN)/python -c "from register_profile import registered_profile as r; print('snakemake --profile', r())"
@@ -18,7 +18,7 @@ demo: $(VENV)/demo.done system ## run the workflow on real data, with an S3 serv
 
 test: $(VENV)/test.done system lint ## all checks and tests
 	@tools/system_packages.sh tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm and not ceph"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long and not slurm and not ceph"
 
 test-unit: $(VENV)/test.done ## tests that need neither s3fs, FUSE, an S3 server nor a network (20 seconds)
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
@@ -26,6 +26,9 @@ test-unit: $(VENV)/test.done ## tests that need neither s3fs, FUSE, an S3 server
 test-slow: $(VENV)/test.done $(VENV)/stores.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not ceph" --tries $(TRIES)
+
+test-long: $(VENV)/test.done system ## what takes minutes, and of which a smaller form runs with the others
+	@$(BIN)/python -m pytest -m long
 
 test-s3fs: $(VENV)/test.done system ## what mounts, with the s3fs of Debian 13 and with the newest one (on Debian)
 	@for suite in trixie sid; do \
