@@ -21,6 +21,7 @@ from s3fuse.session import Session, SessionOptions
 from s3fuse.urls import S3Url
 from snakemake_storage_plugin_s3fuse.garbage import RelaxedCollector
 from snakemake_storage_plugin_s3fuse.job_inputs import JobInputs, remove_local
+from snakemake_storage_plugin_s3fuse.plan import Plan
 from snakemake_storage_plugin_s3fuse.termination import Termination
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
@@ -78,7 +79,11 @@ class Run:
         self.session = Session(connection, local_prefix, options)
         self.workflow = WorkflowState()
         self.versions = Versions(
-            self.session.store, self.session.listings, self.workflow, self.session.local_prefix
+            self.session.store,
+            self.session.listings,
+            self.workflow,
+            self.session.local_prefix,
+            Plan(connection, self.session.local_prefix),
         )
         self.inputs = JobInputs(self.session.mounts, self.versions)
         self._termination = Termination(self.session)

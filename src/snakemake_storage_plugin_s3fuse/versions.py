@@ -15,6 +15,7 @@ from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
+from snakemake_storage_plugin_s3fuse.plan import Plan
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
 log = logging.getLogger("s3fuse")
@@ -72,13 +73,21 @@ class Versions:
         Tells whether Snakemake plans, and which rules write what.
     local_prefix : Path
         Below which the local paths of objects lie.
+    plan : Plan
+        What the run has planned with, for its jobs on other nodes.
     """
 
     def __init__(
-        self, store: Store, listings: Listings, workflow: WorkflowState, local_prefix: Path
+        self,
+        store: Store,
+        listings: Listings,
+        workflow: WorkflowState,
+        local_prefix: Path,
+        plan: Plan,
     ) -> None:
         self._store, self._listings, self._workflow = store, listings, workflow
-        self._prefix = local_prefix
+        self._prefix, self._plan = local_prefix, plan
+        self._is_told = False
         self._lock = threading.Lock()
         self._current: dict[S3Url, ObjectInfo | None] = {}
         # Outputs that a job is about to replace, and their ETags.
@@ -111,13 +120,17 @@ class Versions:
         """
         if url.is_folder:
             return None
+        self._take_plan()
         match self._source(url, path):
             case Source.RUN:
                 return self._current[url]
             case Source.PLAN:
                 if self._is_cut(url, path):
                     return None
-                return self._answered(url, self._listings.object(url))
+                info = self._listings.object(url)
+                if info and self._is_for_jobs(path):
+                    self._plan.write(url, [info])
+                return self._answered(url, info)
             case Source.LISTING:
                 return self._listings.remembered(url)
             case Source.FIRST_LOOK:
@@ -149,8 +162,12 @@ class Versions:
             If no rule writes the folder, and its manifest disagrees with the listing.
         """
         folder = url.child("")
+        self._take_plan()
         if self._workflow.is_planning or not self._workflow.may_change(path):
-            listing = self._with_own(folder, self._listings.tree(folder))
+            tree = self._listings.tree(folder)
+            if self._is_for_jobs(path):
+                self._plan.write(folder, [*tree.objects.values(), *tree.internal.values()])
+            listing = self._with_own(folder, tree)
         else:
             listing = self._store.list(folder, recursive=True)
         is_output = self._workflow.is_output(path)
@@ -187,7 +204,7 @@ class Versions:
         # Most objects that are asked for are no folders, which their own listing tells.
         if self._workflow.is_planning and not self._listings.is_folder(url):
             return False
-        if self._workflow.is_output(path):
+        if self._workflow.is_output(path) or self._is_for_jobs(path):
             return self.folder(url, path) is not None
         return self._workflow.is_planning or self._store.has_objects(url.child(""))
 
@@ -277,6 +294,17 @@ class Versions:
             raise ObjectChanged(
                 f"{url} was replaced after this run was planned; start the run again."
             )
+
+    def _take_plan(self) -> None:
+        """Go on with what the run has planned with, where this process is for a job of it."""
+        if self._workflow.is_remote and not self._is_told:
+            self._is_told = True
+            self._plan.give_to(self._listings)
+
+    def _is_for_jobs(self, path: Path) -> bool:
+        """Tell whether jobs of this run on other nodes must know the version of an input."""
+        workflow = self._workflow
+        return workflow.is_planning and workflow.sends_jobs and not workflow.may_change(path)
 
     def _with_own(self, folder: S3Url, planned: Listing) -> Listing:
         """Return a folder as it was planned, with what this process has changed in it since."""

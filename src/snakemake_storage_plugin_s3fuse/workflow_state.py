@@ -109,6 +109,16 @@ class WorkflowState:
         )
 
     @property
+    def sends_jobs(self) -> bool:
+        """Whether this process plans the workflow, and jobs of it run on other nodes."""
+        workflow = self.workflow
+        return bool(
+            workflow is not None
+            and workflow.exec_mode is ExecMode.DEFAULT
+            and workflow.non_local_exec
+        )
+
+    @property
     def is_remote(self) -> bool:
         """Whether this process is for a job that was sent to this node."""
         return bool(self.workflow is not None and self.workflow.remote_exec)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake
+from moto_store import serving_versions
 from s3fuse.embedded_server import Server
+from s3fuse.s3.store import Store
+from s3fuse.urls import S3Url
 
 pytestmark = pytest.mark.fuse
 
@@ -22,21 +26,97 @@ setsid bash "$1" > "job-$JOB_ID.log" 2>&1 < /dev/null &
 echo $JOB_ID
 """
 
+#: Two jobs that read the same, one after the other.
+TWICE = """\
+storage s3:
+    provider="s3fuse",
+
+
+rule all:
+    input:
+        storage.s3("s3://BUCKET/out/2.txt"),
+
+
+rule one:
+    input:
+        storage.s3("s3://BUCKET/INPUT"),
+    output:
+        storage.s3("s3://BUCKET/out/1.txt"),
+    shell:
+        "cat {input}FILES > {output}"
+
+
+rule two:
+    input:
+        storage.s3("s3://BUCKET/INPUT"),
+        storage.s3("s3://BUCKET/out/1.txt"),
+    output:
+        storage.s3("s3://BUCKET/out/2.txt"),
+    shell:
+        "cat {input[0]}FILES > {output}"
+"""
+#: What somebody does before the second job begins.
+REPLACE = """\
+from s3fuse import Store
+from s3fuse.s3.connection import Connection
+
+files = Store(Connection.from_environment()).filesystem
+files.pipe_file("BUCKET/in/x", b"second")
+files.pipe_file("BUCKET/in/y", b" and more")
+"""
+
+
+def submitting(folder: Path, before: str = "") -> list[object]:
+    """Words that let Snakemake send jobs to the engine; each script begins with a command."""
+    submit = folder / "submit"
+    submit.write_text(SUBMIT.replace("export", f"{before}\nexport", 1))
+    submit.chmod(0o755)
+    return [
+        *("--profile", ROOT / "profiles/cluster-generic"),
+        *("--cluster-generic-submit-cmd", submit, "--cluster-generic-cancel-cmd", "kill"),
+        *("--remote-job-local-storage-prefix", folder / "copies"),
+        *("--storage-s3fuse-access", "mount", "--seconds-between-status-checks", "1"),
+    ]
+
+
+@pytest.mark.parametrize("versioned", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wanted", ["in/x", "in/"])
+def test_all_jobs_of_a_run_read_what_it_has_planned_with(
+    tmp_path: Path, wanted: str, versioned: bool
+) -> None:
+    with serving_versions() as server:
+        store, url = Store(server.connection), S3Url("bucket")
+        store.call("create_bucket", url, "create")
+        if versioned:
+            enabled = {"Status": "Enabled"}
+            store.call("put_bucket_versioning", url, "change", VersioningConfiguration=enabled)
+        store.filesystem.pipe_file("bucket/in/x", b"first")
+        files = "/*" if wanted.endswith("/") else ""
+        text = TWICE.replace("INPUT", wanted).replace("FILES", files).replace("BUCKET", "bucket")
+        (tmp_path / "Snakefile").write_text(text)
+        (tmp_path / "replace.py").write_text(REPLACE.replace("BUCKET", "bucket"))
+        words = submitting(tmp_path, f'grep -q "two" "$1" && {sys.executable} replace.py')
+        run = snakemake(tmp_path, *words, environment=server.environment)
+        made = {
+            key: store.filesystem.cat_file(f"bucket/{key}")
+            for key in store.list(url.child("out/"), recursive=True).objects
+        }
+    if versioned:
+        assert run.returncode == 0, output_of(run)
+        assert made == {"out/1.txt": b"first", "out/2.txt": b"first"}
+    else:
+        assert run.returncode == 1
+        assert made == {"out/1.txt": b"first"}
+        logs = "".join(log.read_text() for log in tmp_path.glob("job-*.log"))
+        assert "s3://bucket/in/x was replaced" in logs
+
 
 def test_a_submit_script(tmp_path: Path, server: Server, make_bucket: MakeBucket) -> None:
     inputs, results = make_bucket(), make_bucket()
     months = [f"2026-{number:02d}" for number in range(1, 4)]
     for month in months:
         inputs.write(f"{month}.bin", month * 50_000)
-    submit = tmp_path / "submit"
-    submit.write_text(SUBMIT)
-    submit.chmod(0o755)
-    words = [
-        *("--profile", ROOT / "profiles/cluster-generic", "--snakefile", SNAKEFILE),
-        *("--cluster-generic-submit-cmd", submit, "--cluster-generic-cancel-cmd", "kill"),
-        *("--remote-job-local-storage-prefix", tmp_path / "copies"),
-        *("--storage-s3fuse-access", "mount", "--seconds-between-status-checks", "1"),
-    ]
+    words = [*submitting(tmp_path), "--snakefile", SNAKEFILE]
     config = ["--config", f"inputs={inputs.url}", f"results={results.url}"]
 
     run = snakemake(tmp_path, *words, *config, environment=server.environment)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from s3fuse.errors import AccessDenied
-from s3fuse.s3.objects import Listing, ObjectInfo
+from s3fuse.s3.objects import Listing, ObjectInfo, is_internal
 from s3fuse.s3.parts import all_at_once
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -44,6 +44,17 @@ class Listings:
         self._folders: dict[S3Url, Listing | None] = {}
         self._trees: dict[S3Url, Listing] = {}
         self._objects: dict[S3Url, ObjectInfo] = {}
+        self._given: dict[S3Url, ObjectInfo] = {}
+
+    def give(self, url: S3Url, infos: Iterable[ObjectInfo]) -> None:
+        """Take what another process was told of an object or a whole folder, and ask no more."""
+        infos = list(infos)
+        if url.is_folder:
+            internal = {info.key: info for info in infos if is_internal(info.key)}
+            objects = {info.key: info for info in infos if not is_internal(info.key)}
+            self._trees[url] = Listing(objects, frozenset(), internal)
+        else:
+            self._given[url] = infos[0]
 
     def listing(self, folder: S3Url) -> Listing | None:
         """What lies directly in a folder; None where listing is forbidden."""
@@ -75,6 +86,8 @@ class Listings:
 
     def object(self, url: S3Url) -> ObjectInfo | None:
         """Look up one object."""
+        if given := self._given.get(url):
+            return given
         listing = self.listing(url.parent)
         if listing is None:
             return self._store.head(url)
@@ -99,6 +112,8 @@ class Listings:
 
     def remembered(self, url: S3Url) -> ObjectInfo | None:
         """What an object was when it or its folder was first asked for; asks nothing."""
+        if given := self._given.get(url):
+            return given
         listing = self._remembered(url.parent)
         listed = listing.objects.get(url.key) if listing else None
         return listed or self._objects.get(url)
