@@ -8,10 +8,12 @@ from typing import cast
 import pytest
 
 from s3fuse.errors import ObjectChanged
+from s3fuse.s3.connection import Connection
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
+from snakemake_storage_plugin_s3fuse.plan import VARIABLE, Plan
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
@@ -65,9 +67,10 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def versions(store: CountingStore, stage: Stage) -> Versions:
+def versions(store: CountingStore, stage: Stage, tmp_path: Path) -> Versions:
     real = cast(Store, store)
-    return Versions(real, Listings(real), stage, Path("local"))
+    plan = Plan(Connection(), tmp_path)
+    return Versions(real, Listings(real), stage, Path("local"), plan)
 
 
 def test_planning_lists_a_folder_once(versions: Versions, store: CountingStore) -> None:
@@ -181,3 +184,36 @@ def test_a_replaced_input_is_refused_unless_a_rule_writes_it(
         versions.refuse_if_changed(URL, PATH, NEW)
     stage.writes = True
     versions.refuse_if_changed(URL, PATH, NEW)
+
+
+def test_a_job_elsewhere_goes_on_with_what_was_planned(
+    versions: Versions,
+    store: CountingStore,
+    stage: Stage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setattr(Stage, "sends_jobs", True)
+    folder = S3Url("bucket", "folder/")
+    assert versions.exists(URL, PATH)
+    assert versions.folder(folder, PATH.parent)
+    store.info = NEW
+
+    def in_job() -> Versions:
+        job = Stage()
+        monkeypatch.setattr(Stage, "is_remote", True)
+        real = cast(Store, store)
+        plan = Plan(Connection(), tmp_path / "elsewhere")
+        return Versions(real, Listings(real), job, Path("local"), plan)
+
+    for is_planning in (True, False):
+        monkeypatch.setattr(Stage, "is_planning", is_planning)
+        job = in_job()
+        assert job.current(URL, PATH) == OLD
+        found = job.folder(folder, PATH.parent)
+        assert found
+        assert found.infos == [OLD]
+    # Where the directory is not there.
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
+    assert in_job().current(URL, PATH) == NEW
