@@ -17,6 +17,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from s3fuse.errors import RunDirError
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import ObjectInfo
@@ -44,15 +45,27 @@ class Plan:
         self._written: set[S3Url] = set()
 
     def write(self, url: S3Url, infos: list[ObjectInfo]) -> None:
-        """Note the version of an object, or those of all objects of a folder, once."""
+        """Note the version of an object, or those of all objects of a folder, once.
+
+        Raises
+        ------
+        RunDirError
+            If it cannot be written.
+        """
         with self._lock:
             if url in self._written:
                 return
             self._written.add(url)
             os.environ[VARIABLE] = str(self._folder.absolute())
             line = {"url": str(url), "infos": [asdict(info) for info in infos]}
-            with (self._folder / self._name).open("a", encoding="ascii") as file:
-                file.write(json.dumps(line) + "\n")
+            try:
+                with (self._folder / self._name).open("a", encoding="ascii") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise RunDirError(
+                    f"What this run has planned with cannot be written to {self._folder}: "
+                    f"{error.strerror}; set --local-storage-prefix to another place."
+                ) from error
 
     def give_to(self, listings: Listings) -> None:
         """Let a job go on with what its run has planned with."""

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from s3fuse.errors import ObjectChanged
+from s3fuse.errors import ObjectChanged, RunDirError
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
@@ -203,6 +203,7 @@ def test_a_job_elsewhere_goes_on_with_what_was_planned(
     def in_job() -> Versions:
         job = Stage()
         monkeypatch.setattr(Stage, "is_remote", True)
+        monkeypatch.setattr(Stage, "sends_jobs", False)
         real = cast(Store, store)
         plan = Plan(Connection(), tmp_path / "elsewhere")
         return Versions(real, Listings(real), job, Path("local"), plan)
@@ -214,6 +215,8 @@ def test_a_job_elsewhere_goes_on_with_what_was_planned(
         found = job.folder(folder, PATH.parent)
         assert found
         assert found.infos == [OLD]
+    with pytest.raises(RunDirError, match=r"cannot be written to .*elsewhere: No such file"):
+        Plan(Connection(), tmp_path / "elsewhere").write(URL, [OLD])
     # Where the directory is not there.
     monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
     assert in_job().current(URL, PATH) == NEW
