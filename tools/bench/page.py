@@ -51,10 +51,6 @@ def write() -> None:
         "xarray do not import Iris.",
         "What made the difference is in [Where the time goes](../explanation/speed.md).",
         "",
-        "W2 was measured while chunks at equal steps were still prefetched. That is switched off",
-        "now, as jobs could read zeros as data when the disk was short. In four pairs of runs W2",
-        "takes 1.2 times as long without it, and moves 69 MB instead of 39 MB.",
-        "",
         "![Seconds of a job, by workload and side](performance.svg)",
     ]
     for network in NETWORKS:

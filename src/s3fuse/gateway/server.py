@@ -9,7 +9,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, unquote
@@ -39,6 +41,8 @@ MOST_BODY, MOST_ORDER = 2**16, 2**28
 PREFETCHED = 8
 #: How objects are fetched that are read from end to end.
 WHOLE_PIECE, WHOLE_AT_A_TIME = 4 * 2**20, 6
+#: Objects that are compared at the same time.
+COMPARED = 2
 #: Seconds between two signs of life to a run that waits.
 BLANK = 2.0
 
@@ -93,6 +97,9 @@ class Server:
         self._prefetching = asyncio.Semaphore(PREFETCHED)
         self._tasks: set[asyncio.Task[None]] = set()
         self._comparing: set[asyncio.Task[bool]] = set()
+        # Threads of their own, as they wait for answers, and names of hosts are looked up in
+        # those of the event loop.
+        self._comparers = ThreadPoolExecutor(COMPARED, thread_name_prefix="compare")
 
     def for_s3fs(self) -> web.Application:
         """Return the S3 server, for the port."""
@@ -294,17 +301,11 @@ class Server:
 
             try:
                 await self._upstream.read(info, start, end, write)
-            except S3FuseError as error:
-                if not response.prepared:
-                    raise
-                if isinstance(error, EndpointError):
-                    self._put_off_again(request, info.key, info, error)
-                else:
-                    self._note(_failure(info.key, info, error))
+            except S3FuseError:
                 # The length was promised, so this is an error to s3fs, which asks again.
-                if request.transport:
+                if response.prepared and request.transport:
                     request.transport.abort()
-                return
+                raise
             if not response.prepared:
                 await response.prepare(request)
             await response.write(bytes(body))
@@ -324,7 +325,8 @@ class Server:
             return asyncio.run_coroutine_threadsafe(asked, loop).result()
 
         with file:
-            is_right = await asyncio.to_thread(may_hold, info, file, part_size)
+            comparison = partial(may_hold, info, file, part_size)
+            is_right = await loop.run_in_executor(self._comparers, comparison)
         if is_right or await self._upstream.is_opaque(info):
             return True
         self._cache.forget(info)

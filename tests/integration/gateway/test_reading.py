@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import random
@@ -589,3 +590,27 @@ def test_a_key_that_comes_later_is_there(made: Mounts, server: Server, bucket: B
     bucket.write("b", "2")
     assert sorted(os.listdir(mount.point)) == ["a", "b"]
     assert (mount.point / "b").read_text() == "2"
+
+
+def test_what_is_passed_on_without_being_kept_is_right_or_an_error(
+    made: Mounts, counted: Connection, proxy: Proxy, bucket: Bucket
+) -> None:
+    content = content_of(1, 30 * MEGABYTE)
+    bucket.write("x", content)
+    info = look(bucket.store, bucket.name, "x")
+    # The server takes no notice of the key.
+    customer = replace(counted, sse_customer_key=base64.b64encode(bytes(32)).decode())
+    mount = made.mount(bucket.name, customer)
+    path = show(made, mount, info)
+    with path.open("rb") as file:
+        assert file.read(MEGABYTE) == content[:MEGABYTE]
+        assert [each for each in mount.cache.iterdir() if each.name.startswith("object-")] == []
+        left = [None, None]
+        # In the middle of an answer.
+        proxy.faults.refuse = lambda request: left.pop() if left else "AccessDenied"
+        file.seek(16 * MEGABYTE)
+        with pytest.raises(OSError, match="Input/output error"):
+            file.read()
+    assert {(each.info, each.is_final) for each in made.failures(bucket.name)} == {(info, False)}
+    proxy.faults.refuse = lambda _: None
+    assert path.read_bytes() == content
