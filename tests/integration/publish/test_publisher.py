@@ -26,6 +26,7 @@ from s3fuse.s3.connection import Connection
 from s3fuse.s3.listings import Listings
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
+from snakemake_storage_plugin_s3fuse.plan import Plan
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
@@ -52,7 +53,7 @@ class MortalStore(Store):
         return super().call(method, *arguments, **options)
 
 
-class Plan(WorkflowState):
+class Planning(WorkflowState):
     """A workflow that plans, and whose rules write everything."""
 
     is_planning = True
@@ -91,7 +92,8 @@ class Job:
     def versions(self) -> Versions:
         """What a new run from a fresh clone plans with."""
         store = Store(self.store.connection)
-        return Versions(store, Listings(store), Plan(), Path("local"))
+        plan = Plan(store.connection, Path("unused"))
+        return Versions(store, Listings(store), Planning(), Path("local"), plan)
 
     def there(self) -> dict[str, bool]:
         """Which outputs Snakemake would find."""
