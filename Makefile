@@ -67,7 +67,7 @@ site: $(VENV)/test.done system ## the documentation, into build/site; a broken l
 links: $(VENV)/test.done ## ask the sites that the documentation leads to
 	@$(BIN)/python -m sphinx -q -b linkcheck docs build/links
 
-faults: $(VENV)/test.done system ## break 430 runs, and count what is lost (50 minutes)
+faults: $(VENV)/test.done system ## break 740 runs, and count what is lost (90 minutes)
 	@PYTHONPATH=tools $(BIN)/python -m reliability
 
 bench: $(VENV)/bench.done system ## compare with every way to do it by hand
