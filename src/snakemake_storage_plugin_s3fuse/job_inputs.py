@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from s3fuse.errors import ObjectChanged
-from s3fuse.gateway.failures import Failure
+from s3fuse.gateway.failures import Failure, version_name
 from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.urls import S3Url, path_below
@@ -79,7 +79,9 @@ class JobInputs:
     def _concerns(self, url: S3Url, failure: Failure) -> bool:
         """Tell whether something that could not be had belongs to a mounted input."""
         if wanted := self._linked.get(url):
-            return failure.info == wanted
+            # Not whether the one or the other was told that the ETag is no checksum.
+            info = failure.info
+            return info is not None and version_name(info) == version_name(wanted)
         is_in_it = failure.key == url.key or failure.key.startswith(url.child("").key)
         # A listing, of all that a folder lies in, too.
         return is_in_it or (failure.info is None and url.key.startswith(failure.key))

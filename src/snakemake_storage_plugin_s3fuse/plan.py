@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import threading
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.urls import S3Url
 
-#: The variable with the directory.
+#: How the variables begin that name the files for a store.
 VARIABLE = "S3FUSE_PLAN"
 
 
@@ -36,13 +37,33 @@ class Plan:
         The store that they are in.
     folder : Path
         Where the process that plans may write.
+
+    Attributes
+    ----------
+    variable : str
+        The variable of the environment that names the file.
     """
 
     def __init__(self, connection: Connection, folder: Path) -> None:
         place = hashlib.sha256(connection.place.encode()).hexdigest()[:16]
-        self._name, self._folder = f"plan-{place}.jsonl", folder
+        self.variable = f"{VARIABLE}_{place.upper()}"
+        self._path = folder.absolute() / f"plan-{uuid.uuid4().hex}.jsonl"
         self._lock = threading.Lock()
+        self._is_named = False
         self._written: set[S3Url] = set()
+
+    def name(self) -> None:
+        """Name the file to jobs, in place of that of a run around this one.
+
+        Another `storage` block of this process may have named one for the same store.
+        """
+        with self._lock:
+            if not self._is_named:
+                self._is_named = True
+                me, _, paths = os.environ.get(self.variable, "").partition(":")
+                others = paths.split(os.pathsep) if me == str(os.getpid()) else []
+                named = os.pathsep.join([*others, str(self._path)])
+                os.environ[self.variable] = f"{os.getpid()}:{named}"
 
     def write(self, url: S3Url, infos: list[ObjectInfo]) -> None:
         """Note the version of an object, or those of all objects of a folder, once.
@@ -52,28 +73,27 @@ class Plan:
         RunDirError
             If it cannot be written.
         """
+        self.name()
         with self._lock:
             if url in self._written:
                 return
             self._written.add(url)
-            os.environ[VARIABLE] = str(self._folder.absolute())
             line = {"url": str(url), "infos": [asdict(info) for info in infos]}
             try:
-                with (self._folder / self._name).open("a", encoding="ascii") as file:
+                with self._path.open("a", encoding="ascii") as file:
                     file.write(json.dumps(line) + "\n")
             except OSError as error:
                 raise RunDirError(
-                    f"What this run has planned with cannot be written to {self._folder}: "
+                    f"What this run has planned with cannot be written to {self._path.parent}: "
                     f"{error.strerror}; set --local-storage-prefix to another place."
                 ) from error
 
     def give_to(self, listings: Listings) -> None:
         """Let a job go on with what its run has planned with."""
-        folder = os.environ.get(VARIABLE)
-        if not folder:
-            return
-        with contextlib.suppress(OSError):
-            for line in (Path(folder) / self._name).read_text(encoding="ascii").splitlines():
-                content = json.loads(line)
-                infos = [ObjectInfo(**each) for each in content["infos"]]
-                listings.give(S3Url.split(content["url"]), infos)
+        paths = os.environ.get(self.variable, "").partition(":")[2]
+        for path in filter(None, paths.split(os.pathsep)):
+            with contextlib.suppress(OSError, ValueError):
+                for line in Path(path).read_text(encoding="ascii").splitlines():
+                    content = json.loads(line)
+                    infos = [ObjectInfo(**each) for each in content["infos"]]
+                    listings.give(S3Url.split(content["url"]), infos)

@@ -128,7 +128,7 @@ class Versions:
                 if self._is_cut(url, path):
                     return None
                 info = self._listings.object(url)
-                if info and self._is_for_jobs(path):
+                if self._is_for_jobs(path) and info:
                     self._plan.write(url, [info])
                 return self._answered(url, info)
             case Source.LISTING:
@@ -165,7 +165,7 @@ class Versions:
         self._take_plan()
         if self._workflow.is_planning or not self._workflow.may_change(path):
             tree = self._listings.tree(folder)
-            if self._is_for_jobs(path):
+            if self._is_for_jobs(path) and self._may_plan_folder(folder):
                 self._plan.write(folder, [*tree.objects.values(), *tree.internal.values()])
             listing = self._with_own(folder, tree)
         else:
@@ -297,14 +297,23 @@ class Versions:
 
     def _take_plan(self) -> None:
         """Go on with what the run has planned with, where this process is for a job of it."""
-        if self._workflow.is_remote and not self._is_told:
-            self._is_told = True
-            self._plan.give_to(self._listings)
+        with self._lock:
+            if self._workflow.is_remote and not self._is_told:
+                self._plan.give_to(self._listings)
+                self._is_told = True
 
     def _is_for_jobs(self, path: Path) -> bool:
         """Tell whether jobs of this run on other nodes must know the version of an input."""
         workflow = self._workflow
-        return workflow.is_planning and workflow.sends_jobs and not workflow.may_change(path)
+        if not (workflow.is_planning and workflow.sends_jobs):
+            return False
+        self._plan.name()
+        return not workflow.may_change(path)
+
+    def _may_plan_folder(self, folder: S3Url) -> bool:
+        """Tell whether a folder stays as it is, as no rule writes into it."""
+        below = f"{self._prefix / folder.bucket}/{folder.key}"
+        return not self._workflow.writes_below(below)
 
     def _with_own(self, folder: S3Url, planned: Listing) -> Listing:
         """Return a folder as it was planned, with what this process has changed in it since."""

@@ -169,6 +169,16 @@ class WorkflowState:
         """
         return self.is_parsing or bool(self._outputs_like(path, of_this_process=True))
 
+    def writes_below(self, directory: str) -> bool:
+        """Whether a rule may write a path below a directory, which ends with a slash."""
+        if self.workflow is None:
+            return False
+        patterns = (str(each) for rule in self.workflow.rules for each in _written_by(rule))
+        starts = (pattern.partition("{")[0] for pattern in patterns)
+        return any(
+            each.startswith(directory) or directory.startswith(each) for each in starts if each
+        )
+
     def is_tried_again(self, path: Path) -> bool:
         """Tell once whether the job that writes this path starts another attempt.
 

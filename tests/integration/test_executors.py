@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, MakeBucket, daemons, mounted, output_of, snakemake
+from conftest import ROOT, Bucket, MakeBucket, daemons, mounted, output_of, snakemake
 from moto_store import serving_versions
 from s3fuse.embedded_server import Server
 from s3fuse.s3.store import Store
@@ -109,6 +109,46 @@ def test_all_jobs_of_a_run_read_what_it_has_planned_with(
         assert made == {"out/1.txt": b"first"}
         logs = "".join(log.read_text() for log in tmp_path.glob("job-*.log"))
         assert "s3://bucket/in/x was replaced" in logs
+
+
+#: A folder that others and a job of the run write into.
+INTO = """\
+storage s3:
+    provider="s3fuse",
+
+
+rule all:
+    input:
+        storage.s3("s3://BUCKET/names.txt"),
+
+
+rule more:
+    output:
+        storage.s3("s3://BUCKET/in/new"),
+    shell:
+        "echo new > {output}"
+
+
+rule names:
+    input:
+        storage.s3("s3://BUCKET/in/"),
+        storage.s3("s3://BUCKET/in/new"),
+    output:
+        storage.s3("s3://BUCKET/names.txt"),
+    shell:
+        "ls {input[0]} > {output}"
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_has_what_jobs_of_the_run_wrote_into_it(
+    tmp_path: Path, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("in/old", "old")
+    (tmp_path / "Snakefile").write_text(INTO.replace("BUCKET", bucket.name))
+    run = snakemake(tmp_path, *submitting(tmp_path), environment=server.environment)
+    assert run.returncode == 0, output_of(run)
+    assert bucket.contents()["names.txt"] == b"new\nold\n"
 
 
 def test_a_submit_script(tmp_path: Path, server: Server, make_bucket: MakeBucket) -> None:

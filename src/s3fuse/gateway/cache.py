@@ -66,10 +66,13 @@ class CachedObject:
     """
 
     def __init__(self, info: ObjectInfo, folder: Path, fetch: Fetch, compare: Compare) -> None:
-        handle, path = tempfile.mkstemp(prefix=FILE, dir=folder)
-        os.truncate(handle, info.size)
-        os.close(handle)
-        self.info, self.path = info, Path(path)
+        with tempfile.NamedTemporaryFile(prefix=FILE, dir=folder, delete=False) as file:
+            self.info, self.path = info, Path(file.name)
+            try:
+                file.truncate(info.size)
+            except OSError:
+                self.drop()
+                raise
         self._fetch, self._compare = fetch, compare
         self.is_right: Awaitable[bool] | None = None
         self._blocks = bytearray(-(-info.size // BLOCK))
@@ -144,13 +147,13 @@ class CachedObject:
             with self.path.open("r+b", buffering=0) as file:
                 write = functools.partial(_write, file.fileno())
                 await self._fetch(self.info, start, end, write)
+            if self._blocks.count(_HERE) + last - first == len(self._blocks):
+                self.is_right = self._compare(self.info, self.path.open("rb"))
             state = _HERE
         finally:
             self._blocks[first:last] = bytes([state]) * (last - first)
             for block in range(first, last):
                 del self._coming[block]
-        if self.is_whole:
-            self.is_right = self._compare(self.info, self.path.open("rb"))
 
 
 def _write(descriptor: int, chunk: bytes, position: int) -> None:
@@ -163,7 +166,7 @@ def _blocks(start: int, end: int) -> tuple[int, int]:
     return start // BLOCK, -(-end // BLOCK)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lent:
     """A whole object, to whose file links of jobs may lead.
 
@@ -256,8 +259,8 @@ class Cache:
         if not found.is_whole or self.find(found.info) is not found:
             return None
         if found.path not in self._lent:
-            there = {each.path for each in self._objects.values()} & self._in_use()
-            self._lent = {path: lent for path, lent in self._lent.items() if path in there}
+            in_use = self._in_use()
+            self._lent = {path: lent for path, lent in self._lent.items() if path in in_use}
             size = sum(each.found.info.size for each in self._lent.values())
             if self.bound is not None and size + found.info.size > self.bound // 2:
                 return None
@@ -273,14 +276,16 @@ class Cache:
 
     def edited(self) -> list[ObjectInfo]:
         """Return the objects whose files somebody has written to, as root can."""
-        lent = list(self._lent.values())
-        return [each.found.info for each in lent if _state(each.found.path) != each.state]
+        states = {each: _state(each.found.path) for each in self._lent.values()}
+        # What somebody has unlinked, nobody can have read.
+        return [each.found.info for each, state in states.items() if state not in ((), each.state)]
 
     def forget(self, info: ObjectInfo) -> None:
         """Drop a version of an object that turned out to be wrong."""
         name = version_name(info)
         if found := self._objects.pop(name, None):
             self._sizes.pop(name)
+            self._lent.pop(found.path, None)
             found.drop()
 
     def held(self, info: ObjectInfo) -> int:
@@ -318,6 +323,7 @@ class Cache:
             if self._sizes[each] and not found.is_coming and found.path not in linked:
                 self._objects.pop(each).drop()
                 self._sizes.pop(each)
+                self._lent.pop(found.path, None)
                 if self._has_room(size):
                     return
         raise NoRoom

@@ -140,6 +140,7 @@ class Catalogue:
     _names: list[str] = field(init=False, default_factory=list)
     _pins: dict[str, ObjectInfo] = field(init=False, default_factory=dict)
     seen: dict[str, Seen] = field(init=False, default_factory=dict)
+    _uncompared: dict[str, ObjectInfo] = field(init=False, default_factory=dict)
     _file: TextIO = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,6 +182,20 @@ class Catalogue:
             self.seen[key] = shown
         else:
             self.seen.pop(key, None)
+
+    def compare(self, info: ObjectInfo) -> None:
+        """Note that a version has come whole, and is to be compared."""
+        self._note(compare=asdict(info))
+        self._uncompared[version_name(info)] = info
+
+    def compared(self, info: ObjectInfo) -> None:
+        """Note that it was."""
+        self._note(compared=version_name(info))
+        self._uncompared.pop(version_name(info), None)
+
+    def uncompared(self) -> list[ObjectInfo]:
+        """Return what a gateway before this one could not compare any more."""
+        return list(self._uncompared.values())
 
     def entry(self, path: str) -> ObjectInfo | None:
         """Return the version behind a path of a view; of a directory, None."""
@@ -244,6 +259,11 @@ class Catalogue:
             self._add(View.from_json(line["view"]).entries())
         elif "pin" in line:
             self._pins[line["pin"]] = ObjectInfo(**line["info"])
+        elif "compare" in line:
+            info = ObjectInfo(**line["compare"])
+            self._uncompared[version_name(info)] = info
+        elif "compared" in line:
+            self._uncompared.pop(line["compared"], None)
         elif line["shown"]:
             shown = line["shown"]
             self.seen[line["seen"]] = Seen(ObjectInfo(**shown["info"]), shown["mtime"])

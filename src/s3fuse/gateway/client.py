@@ -21,6 +21,8 @@ from s3fuse.gateway.options import CONTROL
 
 #: Seconds within which a gateway answers, one that is just started again included.
 PATIENCE = 15.0
+#: Seconds between two questions to one that is being started.
+PAUSE = 0.1
 
 
 class Gateway:
@@ -80,8 +82,8 @@ class Gateway:
             for attempt in tenacity.Retrying(
                 # A gateway that has ended is started again.
                 retry=tenacity.retry_if_exception(lambda _: self._directory.exists()),
-                wait=tenacity.wait_fixed(0.1),
-                stop=tenacity.stop_after_delay(PATIENCE),
+                wait=tenacity.wait_fixed(PAUSE),
+                stop=tenacity.stop_after_attempt(round(PATIENCE / PAUSE)),
                 reraise=True,
             ):
                 with attempt:

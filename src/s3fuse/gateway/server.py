@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
@@ -41,6 +40,10 @@ MOST_BODY, MOST_ORDER = 2**16, 2**28
 PREFETCHED = 8
 #: How objects are fetched that are read from end to end.
 WHOLE_PIECE, WHOLE_AT_A_TIME = 4 * 2**20, 6
+#: Seconds within which s3fs is answered, before it gives up by itself.
+ANSWERED = 100.0
+#: Seconds after which s3fs will not ask for the same once more.
+FORGOTTEN = 4 * ANSWERED
 #: Objects that are compared at the same time.
 COMPARED = 2
 #: Seconds between two signs of life to a run that waits.
@@ -87,7 +90,11 @@ class Server:
         self._keeps = not options.connection.sse_customer_key
         self._failures = Failures(options.directory)
         # How often s3fs was told to ask for the same again.
-        self._put_off: Counter[tuple[str, str, str]] = Counter()
+        self._put_off: dict[tuple[str, str, str], tuple[int, float]] = {}
+        for info in catalogue.uncompared():
+            # Somebody may have read all of it.
+            url = S3Url(options.bucket, info.key)
+            self._note(Failure(info.key, _not_compared(url), time.time(), info))
         # Nobody knows what has come of what a gateway before this one had here.
         linked = self._linked()
         for path in options.cache.glob(f"{FILE}*"):
@@ -169,8 +176,7 @@ class Server:
 
     def _linked(self) -> set[Path]:
         """Find the files in the cache to which links of jobs lead."""
-        links = links_into([self._options.cache], self._options.links)
-        return {path.readlink() for path in links}
+        return {target for _, target in links_into([self._options.cache], self._options.links)}
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -192,9 +198,9 @@ class Server:
             return _error(404, "NoSuchBucket", "This server has one bucket.")
         if request.method not in ("GET", "HEAD"):
             return _error(405, "MethodNotAllowed", "This mount is read-only.")
-        async with self._limit:
-            info = None
-            try:
+        info = None
+        try:
+            async with asyncio.timeout(ANSWERED) as limit, self._limit:
                 response: web.StreamResponse
                 if not key:
                     response = await self._list(query)
@@ -204,11 +210,14 @@ class Server:
                     looks = request.method == "HEAD"
                     versions = self._versions
                     info = await (versions.look(key) if looks else versions.shown(key))
-                    response = await self._object(request, key, info)
-            except S3FuseError as error:
-                return self._refusal(request, key or query.get("prefix", ""), info, error)
-            self._put_off.pop(_name(request), None)
-            return response
+                    response = await self._object(request, key, info, limit)
+        except TimeoutError:
+            late = EndpointError(f"s3://{bucket}/{key} did not come within {ANSWERED:.0f} s.")
+            return self._refusal(request, key or query.get("prefix", ""), info, late)
+        except S3FuseError as error:
+            return self._refusal(request, key or query.get("prefix", ""), info, error)
+        self._put_off.pop(_name(request), None)
+        return response
 
     def _refusal(
         self, request: web.Request, key: str, info: ObjectInfo | None, error: S3FuseError
@@ -227,11 +236,14 @@ class Server:
         self, request: web.Request, key: str, info: ObjectInfo | None, error: S3FuseError
     ) -> None:
         """Note what s3fs will not ask for once more."""
-        name = _name(request)
-        self._put_off[name] += 1
-        if self._put_off[name] >= TRIES:
-            del self._put_off[name]
+        now = time.monotonic()
+        recent = {k: each for k, each in self._put_off.items() if now - each[1] < FORGOTTEN}
+        times = recent.pop(_name(request), (0, now))[0] + 1
+        if times < TRIES:
+            recent[_name(request)] = times, now
+        else:
             self._note(_failure(key, info, error))
+        self._put_off = recent
 
     async def _list(self, query: dict[str, str]) -> web.Response:
         # Without a prefix, s3fs looks whether the bucket is there, which was done before.
@@ -240,7 +252,7 @@ class Server:
         return web.Response(text=text, content_type="application/xml")
 
     async def _object(
-        self, request: web.Request, key: str, info: ObjectInfo | None
+        self, request: web.Request, key: str, info: ObjectInfo | None, limit: asyncio.Timeout
     ) -> web.StreamResponse:
         if info is None and request.method == "GET":
             raise ObjectChanged(f"s3://{self._options.bucket}/{key} is not there any more.")
@@ -265,11 +277,16 @@ class Server:
             return response
         if sentence := self._failures.reason(info):
             return _error(412, "PreconditionFailed", sentence)
-        await self._send(request, response, info, span)
+        await self._send(request, response, info, span, limit)
         return response
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, info: ObjectInfo, span: range
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        info: ObjectInfo,
+        span: range,
+        limit: asyncio.Timeout,
     ) -> None:
         """Send a span of an object from the cache, or around it where that has no room."""
         try:
@@ -277,17 +294,28 @@ class Server:
                 raise NoRoom
             found = self._cache.reserve(info, span.start, span.stop)
             async with found.having(span.start, span.stop) as file:
+                # From now on s3fs sees that something comes.
+                limit.reschedule(None)
                 await response.prepare(request)
                 assert request.transport is not None
                 loop = asyncio.get_running_loop()
                 await loop.sendfile(request.transport, file, span.start, len(span))
-        except (NoRoom, OSError):
-            if response.prepared:
-                raise
-            await self._pass_through(request, response, info, span)
+        except (NoRoom, OSError) as error:
+            if not response.prepared:
+                await self._pass_through(request, response, info, span, limit)
+                return
+            if not isinstance(error, ConnectionError):
+                # The disk; s3fs sees an answer that breaks off.
+                self._note(Failure(info.key, f"{info.key}: {error}", time.time(), info))
+            raise
 
     async def _pass_through(
-        self, request: web.Request, response: web.StreamResponse, info: ObjectInfo, span: range
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        info: ObjectInfo,
+        span: range,
+        limit: asyncio.Timeout,
     ) -> None:
         """Send a span of an object piece by piece, without keeping it."""
         for start in range(span.start, span.stop, PIECE):
@@ -307,6 +335,7 @@ class Server:
                     request.transport.abort()
                 raise
             if not response.prepared:
+                limit.reschedule(None)
                 await response.prepare(request)
             await response.write(bytes(body))
 
@@ -324,15 +353,23 @@ class Server:
             asked = self._upstream.part_size(info, number)
             return asyncio.run_coroutine_threadsafe(asked, loop).result()
 
-        with file:
-            comparison = partial(may_hold, info, file, part_size)
-            is_right = await loop.run_in_executor(self._comparers, comparison)
-        if is_right or await self._upstream.is_opaque(info):
-            return True
-        self._cache.forget(info)
-        sentence = str(damaged(S3Url(self._options.bucket, info.key)))
-        self._note(Failure.of_version(info, sentence))
-        return False
+        url = S3Url(self._options.bucket, info.key)
+        self._catalogue.compare(info)
+        try:
+            with file:
+                comparison = partial(may_hold, info, file, part_size)
+                is_right = await loop.run_in_executor(self._comparers, comparison)
+            is_opaque = is_right or await self._upstream.is_opaque(info)
+        except (OSError, S3FuseError) as error:
+            self._note(Failure(info.key, f"{_not_compared(url)} ({error})", time.time(), info))
+            return False
+        self._catalogue.compared(info)
+        if is_opaque is None:
+            self._note(Failure(info.key, _not_compared(url), time.time(), info))
+        elif not is_opaque:
+            self._cache.forget(info)
+            self._note(Failure.of_version(info, str(damaged(url))))
+        return bool(is_opaque)
 
     def _edited(self, info: ObjectInfo) -> str:
         return (
@@ -347,6 +384,10 @@ class Server:
             is_news = self._failures.add(failure)
         if is_news:
             self._tell({"warning": failure.sentence})
+
+
+def _not_compared(url: S3Url) -> str:
+    return f"{url} could not be compared with its checksum; start the run again."
 
 
 def _failure(key: str, info: ObjectInfo | None, error: S3FuseError) -> Failure:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from s3fuse.errors import ObjectChanged, ObjectNotFound, S3FuseError
+from s3fuse.errors import EndpointError, ObjectChanged, ObjectNotFound, S3FuseError
 from s3fuse.gateway.answers import Page
 from s3fuse.gateway.failures import version_name
 from s3fuse.s3.client import Client
 from s3fuse.s3.objects import ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently
-from s3fuse.s3.translate import explained, incomplete, unfinished
+from s3fuse.s3.translate import endless, explained, incomplete, unfinished
 from s3fuse.urls import S3Url
 
 #: Objects of a page of a listing, as in S3.
@@ -74,24 +74,33 @@ class Upstream:
             return None
         return ObjectInfo.from_answer(key, answer, "ContentLength")
 
-    async def is_opaque(self, info: ObjectInfo) -> bool:
-        """Tell whether the ETag of a version is no MD5, as under SSE-KMS; a listing does not."""
+    async def is_opaque(self, info: ObjectInfo) -> bool | None:
+        """Tell whether the ETag of a version is no MD5, as under SSE-KMS; a listing does not.
+
+        Returns
+        -------
+        bool, optional
+            None if the version cannot be looked at any more.
+        """
         answer = await self._look_again(info)
-        return ObjectInfo.from_answer(info.key, answer, "ContentLength").opaque if answer else False
+        return ObjectInfo.from_answer(info.key, answer, "ContentLength").opaque if answer else None
 
     async def part_size(self, info: ObjectInfo, number: int) -> int | None:
         """Return the bytes of a part, from 1 on, of an upload; None if the store says none."""
         answer = await self._look_again(info, PartNumber=number)
         return int(answer["ContentLength"]) if answer else None
 
+    @patiently
     async def _look_again(self, info: ObjectInfo, **more: Any) -> dict[str, Any] | None:
-        """Ask for the headers of one version; None if they cannot be had."""
+        """Ask for the headers of one version; None if they are refused."""
         if version := self._version_ids.get(version_name(info)):
             more["VersionId"] = version
         try:
             return await self._ask(
                 "head_object", "look at", info.key, Key=info.key, IfMatch=f'"{info.etag}"', **more
             )
+        except EndpointError:
+            raise
         except S3FuseError:
             return None
 
@@ -115,8 +124,9 @@ class Upstream:
         asked |= {name: query[word] for name, word in names.items() if query.get(word)}
         objects: list[ObjectInfo] = []
         folders: list[str] = []
+        used: set[str] = set()
         while True:
-            asked["MaxKeys"] = most - len(objects) - len(folders)
+            asked["MaxKeys"] = most
             answer = await self._ask("list_objects_v2", "list", asked["Prefix"], **asked)
             found = [
                 ObjectInfo.from_answer(each["Key"], each, "Size")
@@ -127,10 +137,10 @@ class Upstream:
             if not answer.get("IsTruncated"):
                 return Page(objects, folders)
             token = str(answer.get("NextContinuationToken") or "")
-            if not token or token == asked.get("ContinuationToken"):
-                reason = "it does not tell where the next page begins"
+            if reason := endless(token, used, len(used)):
                 url = S3Url(self._bucket, asked["Prefix"])
                 raise unfinished(url, reason, self._client.connection)
+            used.add(token)
             if objects or folders:
                 break
             # All were of this project. s3fs takes an empty page for no folder.
@@ -170,6 +180,8 @@ class Upstream:
         query = {"Prefix": info.key, "MaxKeys": MOST_VERSIONS}
         try:
             answer = await self._ask("list_object_versions", "list", info.key, **query)
+        except EndpointError:
+            raise
         except S3FuseError:
             # Nobody may list versions here, or the store knows none.
             return None

@@ -13,6 +13,8 @@ from s3fuse.s3.objects import ObjectInfo, is_internal
 
 #: Seconds after a look at a file within which it may be opened by whoever has looked.
 OPENING = 0.5
+#: Seconds for which that may put off a new version.
+MOST_OPENING = 5.0
 
 
 class Versions:
@@ -34,6 +36,8 @@ class Versions:
         self._catalogue, self._upstream, self._is_open = catalogue, upstream, is_open
         # When a key was shown last; those of a gateway before this one, just now.
         self._looked = dict.fromkeys(catalogue.seen, time.monotonic())
+        # Since when another version is there.
+        self._replaced: dict[str, float] = {}
 
     async def look(self, path: str) -> ObjectInfo | None:
         """Return the version of a path as it is to be shown now; None if there is none.
@@ -115,4 +119,10 @@ class Versions:
         return replace(shown.info, mtime=shown.mtime)
 
     def _may_be_open(self, path: str, moment: float) -> bool:
-        return moment - self._looked.get(path, moment) < OPENING or self._is_open(path)
+        # Who looks all the time shall see the new one, too.
+        is_new = moment - self._replaced.setdefault(path, moment) < MOST_OPENING
+        was_looked_at = moment - self._looked.get(path, moment) < OPENING
+        if (is_new and was_looked_at) or self._is_open(path):
+            return True
+        del self._replaced[path]
+        return False

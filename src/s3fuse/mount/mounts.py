@@ -374,7 +374,7 @@ def _failures(mount: Mount) -> list[Failure]:
         except MountError:
             if mount.is_healthy:
                 raise
-    if mount.daemon and not mount.is_healthy:
+    if mount.daemon and not mount.daemon.handle:
         _note_end(mount, mount.daemon)
     return read_failures(mount.directory)
 
@@ -384,8 +384,10 @@ def _note_end(mount: Mount, s3fs: Process) -> None:
     sentence = (
         f"s3fs ({s3fs.pid}) had ended while s3://{mount.bucket} was in use; start the run again."
     )
-    if sentence not in {each.sentence for each in read_failures(mount.directory)}:
-        Failures(mount.directory).add(Failure("", sentence, time.time()))
+    # It may be taken down at this moment.
+    with contextlib.suppress(FileNotFoundError):
+        if sentence not in {each.sentence for each in read_failures(mount.directory)}:
+            Failures(mount.directory).add(Failure("", sentence, time.time()))
 
 
 def _bytes_of(mount: Mount) -> int:

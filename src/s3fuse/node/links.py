@@ -32,10 +32,15 @@ def make_link(target: Path, path: Path, mtime: float | None = None) -> None:
         link.replace(path)
 
 
-def links_into(places: Collection[Path], below: Path) -> Iterator[Path]:
+def links_into(places: Collection[Path], below: Path) -> Iterator[tuple[Path, Path]]:
     """Find the links into any of some places, without a look at what they lead to.
 
     That may be in a mount, whose gateway asks this and would wait for itself.
+
+    Yields
+    ------
+    Path, Path
+        The link, and where it leads.
     """
     folders = [str(below)]
     while folders:
@@ -44,8 +49,16 @@ def links_into(places: Collection[Path], below: Path) -> Iterator[Path]:
                 found = list(entries)
             folders += [each.path for each in found if each.is_dir(follow_symlinks=False)]
             for path in (Path(each.path) for each in found if each.is_symlink()):
-                if any(map(path.readlink().is_relative_to, places)):
-                    yield path
+                target = _target(path)
+                if target and any(map(target.is_relative_to, places)):
+                    yield path, target
+
+
+def _target(path: Path) -> Path | None:
+    """Read a link; None if it has gone."""
+    with contextlib.suppress(OSError):
+        return path.readlink()
+    return None
 
 
 def remove_links(places: Collection[Path], below: Path) -> None:
@@ -83,7 +96,6 @@ def _remove_links(places: Collection[Path], directory: int) -> None:
 
 def move_links(old: Path, new: Path, below: Path) -> None:
     """Let the links into one place point to the same in another."""
-    for path in list(links_into([old], below)):
+    for path, target in list(links_into([old], below)):
         with contextlib.suppress(FileNotFoundError):
-            inner = path.readlink().relative_to(old)
-            make_link(new / inner, path, path.lstat().st_mtime)
+            make_link(new / target.relative_to(old), path, path.lstat().st_mtime)

@@ -55,7 +55,12 @@ def may_hold(info: ObjectInfo, file: IO[bytes], part_size: Callable[[int], int |
     rest = [first] * (int(count) - 1)
     if etag_of_digests(_digests(file, [*rest, info.size - sum(rest)])) == info.etag:
         return True
-    sizes = [part_size(number) or 0 for number in range(1, int(count) + 1)]
+    sizes: list[int] = []
+    for number in range(1, int(count) + 1):
+        size = part_size(number)
+        if size is None:
+            return True
+        sizes.append(size)
     return sum(sizes) != info.size or etag_of_digests(_digests(file, sizes)) == info.etag
 
 

@@ -20,7 +20,7 @@ from s3fuse.s3.client import Client
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.objects import Listing, ObjectInfo, is_internal
 from s3fuse.s3.retries import patiently
-from s3fuse.s3.translate import code_of, explained, incomplete, unfinished
+from s3fuse.s3.translate import code_of, endless, explained, incomplete, unfinished
 from s3fuse.urls import S3Url
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ FIRST_ANSWER = 10.0
 WITHOUT_REASON = ("400", "403")
 #: Keys among which one of an object is looked for.
 FEW = 10
-#: Pages of a listing without an entry that may follow each other.  S3 goes through about
-#: 1,000 keys for a page, and leaves out those that are not asked for.
-MOST_EMPTY_PAGES = 1000
 
 
 class Store:
@@ -111,11 +108,20 @@ class Store:
         return ObjectInfo.from_answer(url.key, answer, "ContentLength")
 
     def part_size(self, url: S3Url, info: ObjectInfo, number: int) -> int | None:
-        """Return the bytes of a part, from 1 on, of an upload; None if the store says none."""
+        """Return the bytes of a part, from 1 on, of an upload; None if the store says none.
+
+        Raises
+        ------
+        EndpointError
+            If the store does not answer.
+        """
         asked: dict[str, Any] = {"Key": url.key, "PartNumber": number, "IfMatch": f'"{info.etag}"'}
-        with contextlib.suppress(S3FuseError):
+        try:
             return int(self.call("head_object", url, "look at", **asked)["ContentLength"])
-        return None
+        except EndpointError:
+            raise
+        except S3FuseError:
+            return None
 
     def pages(self, url: S3Url, *, recursive: bool, **limits: Any) -> Iterator[dict[str, Any]]:
         """List what lies below a folder, a page of up to 1,000 keys at a time.
@@ -137,7 +143,7 @@ class Store:
                 return
             empty = 0 if page.get("Contents") or page.get("CommonPrefixes") else empty + 1
             token = str(page.get("NextContinuationToken") or "")
-            if reason := _endless(token, used, empty):
+            if reason := endless(token, used, empty):
                 raise unfinished(url, reason, self.connection)
             used.add(token)
             query["ContinuationToken"] = token
@@ -278,24 +284,3 @@ class Store:
 
         answer: T = sync(self.filesystem.loop, ask, *args, timeout=timeout, **kwargs)
         return answer
-
-
-def _endless(token: str, used: set[str], empty: int) -> str:
-    """Tell why a listing would never end; empty if it may.
-
-    Parameters
-    ----------
-    token : str
-        Where the next page begins, by the store; empty if it does not say.
-    used : set of str
-        Where the pages so far began.
-    empty : int
-        How many pages without an entry have come one after the other.
-    """
-    if not token:
-        return "the token for its next page is missing"
-    if token in used:
-        return "the token for its next page was used before"
-    if empty >= MOST_EMPTY_PAGES:
-        return f"{empty} pages in a row were empty"
-    return ""

@@ -35,6 +35,9 @@ REQUIRED_FIELDS = MappingProxyType(
         "upload_part": ("ETag",),
     }
 )
+#: Pages of a listing without an entry that may follow each other.  S3 goes through about
+#: 1,000 keys for a page, and leaves out those that are not asked for.
+MOST_EMPTY_PAGES = 1000
 #: What a store answers when a session token is too old.
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 #: How stores say that an object needs another key, or none.
@@ -69,6 +72,27 @@ def incomplete(
         f"{connection.place} does not answer as S3 does when asked to {action} {url}; "
         "set endpoint_url to the address of the S3 API, not of a web page."
     )
+
+
+def endless(token: str, used: set[str], empty: int) -> str:
+    """Tell why a listing would never end; empty if it may.
+
+    Parameters
+    ----------
+    token : str
+        Where the next page begins, by the store; empty if it does not say.
+    used : set of str
+        Where the pages so far began.
+    empty : int
+        How many pages without an entry have come one after the other.
+    """
+    if not token:
+        return "the token for its next page is missing"
+    if token in used:
+        return "the token for its next page was used before"
+    if empty >= MOST_EMPTY_PAGES:
+        return f"{empty} pages in a row were empty"
+    return ""
 
 
 def unfinished(url: S3Url, reason: str, connection: Connection) -> ListingError:

@@ -220,5 +220,7 @@ def test_files_of_which_jobs_have_a_link_stay(
             other = info(str(number), 2 * PIECE)
             await read(cache, other, 0, other.size)
         assert not path.exists()
+        # Nobody has written to it.
+        assert cache.edited() == []
 
     asyncio.run(run())

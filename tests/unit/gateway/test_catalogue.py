@@ -60,6 +60,9 @@ def test_what_was_said_holds_after_a_death(tmp_path: Path) -> None:
     before.see("open", Seen(NEW, 8.0))
     before.see("gone", Seen(OLD, 7.0))
     before.see("gone", None)
+    for info in (OLD, NEW):
+        before.compare(info)
+    before.compared(OLD)
     # Without being closed, and while the last line was written.
     with (tmp_path / CATALOGUE).open("a") as file:
         file.write('{"pin": "cut", "in')
@@ -70,6 +73,7 @@ def test_what_was_said_holds_after_a_death(tmp_path: Path) -> None:
     assert after.pinned("missing") is None
     assert after.pinned("cut") is None
     assert after.seen == {"open": Seen(NEW, 8.0)}
+    assert after.uncompared() == [NEW]
     after.pin("later", NEW)
     assert Catalogue(tmp_path).pin("later", OLD) == NEW
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from s3fuse.s3.listings import Listings
 from s3fuse.s3.objects import Listing, ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
-from snakemake_storage_plugin_s3fuse.plan import VARIABLE, Plan
+from snakemake_storage_plugin_s3fuse.plan import Plan
 from snakemake_storage_plugin_s3fuse.versions import Versions
 from snakemake_storage_plugin_s3fuse.workflow_state import WorkflowState
 
@@ -187,17 +188,18 @@ def test_a_replaced_input_is_refused_unless_a_rule_writes_it(
 
 
 def test_a_job_elsewhere_goes_on_with_what_was_planned(
-    versions: Versions,
-    store: CountingStore,
-    stage: Stage,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    versions: Versions, store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "")
+    variable = Plan(Connection(), tmp_path).variable
+    monkeypatch.setenv(variable, f"{os.getpid() + 1}:/of/a/run/around")
     monkeypatch.setattr(Stage, "sends_jobs", True)
     folder = S3Url("bucket", "folder/")
     assert versions.exists(URL, PATH)
     assert versions.folder(folder, PATH.parent)
+    # Another storage block with the same store.
+    Plan(Connection(), tmp_path).write(S3Url("bucket", "other"), [OLD])
+    assert len(os.environ[variable].split(os.pathsep)) == 3
+    assert "around" not in os.environ[variable]
     store.info = NEW
 
     def in_job() -> Versions:
@@ -212,11 +214,31 @@ def test_a_job_elsewhere_goes_on_with_what_was_planned(
         monkeypatch.setattr(Stage, "is_planning", is_planning)
         job = in_job()
         assert job.current(URL, PATH) == OLD
+        assert job.planned(S3Url("bucket", "other")) == OLD
         found = job.folder(folder, PATH.parent)
         assert found
         assert found.infos == [OLD]
+    # Where the file is not there, or was cut.
+    for content in (None, '{"url": "s3://buck'):
+        path = tmp_path / "plan"
+        monkeypatch.setenv(variable, f"1:{path}")
+        if content:
+            path.write_text(content)
+        assert in_job().current(URL, PATH) == NEW
     with pytest.raises(RunDirError, match=r"cannot be written to .*elsewhere: No such file"):
         Plan(Connection(), tmp_path / "elsewhere").write(URL, [OLD])
-    # Where the directory is not there.
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "missing"))
-    assert in_job().current(URL, PATH) == NEW
+
+
+def test_a_folder_into_which_rules_write_is_not_planned(
+    versions: Versions, store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(Connection(), tmp_path)
+    monkeypatch.setenv(plan.variable, "")
+    monkeypatch.setattr(Stage, "sends_jobs", True)
+    monkeypatch.setattr(Stage, "writes_below", lambda _, directory: directory.endswith("folder/"))
+    assert versions.folder(S3Url("bucket", "folder/"), PATH.parent)
+    listings = Listings(cast(Store, store))
+    plan.give_to(listings)
+    before = store.lists
+    listings.tree(S3Url("bucket", "folder/"))
+    assert store.lists == before + 1

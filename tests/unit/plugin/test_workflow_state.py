@@ -23,6 +23,9 @@ class Output(SimpleNamespace):
     def match(self, path: str) -> bool:
         return path == str(self.path)
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 def unfinished_workflow() -> SimpleNamespace:
     """Make a workflow as it is while its Snakefile is parsed."""
@@ -94,3 +97,22 @@ def test_rules_that_are_defined_later_are_seen(state: WorkflowState, workflow: A
     finished(workflow)
     assert state.is_output(PATH)
     assert state.may_change(PATH)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "directory", "writes"),
+    [
+        ("run/bucket/in/x.nc", "run/bucket/in/", True),
+        ("run/bucket/in/deep/{name}.nc", "run/bucket/in/", True),
+        ("run/bucket/{folder}/x.nc", "run/bucket/in/", True),
+        ("run/bucket/i{rest}", "run/bucket/in/", True),
+        ("run/bucket/inner/x.nc", "run/bucket/in/", False),
+        ("run/bucket/out/{name}.nc", "run/bucket/in/", False),
+        ("{name}.txt", "run/bucket/in/", False),
+    ],
+)
+def test_rules_may_write_below_a_folder(
+    workflow: Any, state: WorkflowState, pattern: str, directory: str, writes: bool
+) -> None:
+    workflow.rules = [SimpleNamespace(name="step", output=[Output(path=pattern)])]
+    assert state.writes_below(directory) is writes
