@@ -71,7 +71,7 @@ class JobInputs:
                 linked.append(url)
         for bucket in {url.bucket for url in linked}:
             here = [url for url in linked if url.bucket == bucket]
-            for failure in self._mounts.failures(bucket):
+            for failure in self._mounts.failures(bucket, [url.key for url in here]):
                 # A program that reads it gets an error, which it may ignore.
                 if any(self._concerns(url, failure) for url in here):
                     self._refuse(output, failure)

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -67,15 +68,21 @@ class Gateway:
         """
         return int(self._ask("GET", f"/moved?path={quote(path)}")["bytes"])
 
-    def failures(self) -> list[Failure]:
-        """Return what could not be had, when all that has come whole is compared with its ETag.
+    def failures(self, keys: Sequence[str]) -> list[Failure]:
+        """Return what could not be had, when what has come whole is compared with its ETag.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            How the keys begin for which that is waited for.
 
         Raises
         ------
         MountError
             If the gateway does not answer.
         """
-        return [Failure.from_json(each) for each in self._ask("GET", "/failures")["failures"]]
+        answer = self._ask("POST", "/failures", json.dumps({"keys": list(keys)}))
+        return [Failure.from_json(each) for each in answer["failures"]]
 
     def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         try:

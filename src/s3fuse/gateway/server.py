@@ -103,7 +103,7 @@ class Server:
         self._limit = asyncio.Semaphore(AT_A_TIME)
         self._prefetching = asyncio.Semaphore(PREFETCHED)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._comparing: set[asyncio.Task[bool]] = set()
+        self._comparing: dict[asyncio.Task[bool], ObjectInfo] = {}
         # Threads of their own, as they wait for answers, and names of hosts are looked up in
         # those of the event loop.
         self._comparers = ThreadPoolExecutor(COMPARED, thread_name_prefix="compare")
@@ -120,7 +120,7 @@ class Server:
         application.router.add_post("/views", self._show)
         application.router.add_get("/requests", self._requests)
         application.router.add_get("/moved", self._moved)
-        application.router.add_get("/failures", self._tell_failures)
+        application.router.add_post("/failures", self._tell_failures)
         return application
 
     # For runs.
@@ -145,8 +145,9 @@ class Server:
         return web.json_response({"bytes": sum(map(self._cache.held, infos))})
 
     async def _tell_failures(self, request: web.Request) -> web.StreamResponse:
-        """Answer when all that had come whole is compared, with blanks while it lasts."""
-        comparing = set(self._comparing)
+        """Answer when what had come whole of some keys is compared, with blanks while it lasts."""
+        keys = tuple((await request.json())["keys"])
+        comparing = {task for task, info in self._comparing.items() if info.key.startswith(keys)}
         answer = web.StreamResponse()
         await answer.prepare(request)
         while comparing:
@@ -341,8 +342,8 @@ class Server:
 
     def _start_comparing(self, info: ObjectInfo, file: IO[bytes]) -> asyncio.Task[bool]:
         task = asyncio.ensure_future(self._is_right(info, file))
-        self._comparing.add(task)
-        task.add_done_callback(self._comparing.discard)
+        self._comparing[task] = info
+        task.add_done_callback(self._comparing.pop)
         return task
 
     async def _is_right(self, info: ObjectInfo, file: IO[bytes]) -> bool:

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,10 +128,16 @@ class Mounts:
         """
         return Gateway(mount.directory).show(view)
 
-    def failures(self, bucket: str) -> list[Failure]:
+    def failures(self, bucket: str, keys: Sequence[str] = ("",)) -> list[Failure]:
         """Return what could not be had through the mounts of a run, and why.
 
-        Waits until what has come whole is compared with its checksum.
+        Parameters
+        ----------
+        bucket : str
+            The bucket.
+        keys : sequence of str
+            How the keys of inputs begin. What has come whole of them is compared with its
+            checksum before.
 
         Raises
         ------
@@ -139,7 +145,7 @@ class Mounts:
             If a gateway does not answer.
         """
         mounts = [each for each in self.all() if each.bucket == bucket and self._is_of_run(each)]
-        return [failure for mount in mounts for failure in _failures(mount)]
+        return [failure for mount in mounts for failure in _failures(mount, keys)]
 
     def keep_mounted(
         self, bucket: str, connection: Connection, options: MountOptions | None = None
@@ -366,11 +372,11 @@ class _Wanted:
         return f"{self.connection.identity}-{self.options.identity}"
 
 
-def _failures(mount: Mount) -> list[Failure]:
+def _failures(mount: Mount, keys: Sequence[str]) -> list[Failure]:
     """Ask a gateway what could not be had; of one that has ended, read what it has noted."""
     if mount.keeper and mount.is_healthy:
         try:
-            return Gateway(mount.directory).failures()
+            return Gateway(mount.directory).failures(keys)
         except MountError:
             if mount.is_healthy:
                 raise
