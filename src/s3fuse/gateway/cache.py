@@ -30,6 +30,8 @@ BLOCK = 64 * 1024
 PIECE = 2**20
 #: Seconds within which whoever was told the path of a file makes a link to it.
 PROMISED = 60.0
+#: Seconds between two looks for links, of which there may be thousands.
+LOOKED = 1.0
 #: Share of what a disk has free that a cache without a bound leaves to others.
 SPARE = 0.05
 
@@ -219,6 +221,9 @@ class Cache:
     _objects: dict[str, CachedObject] = field(init=False, default_factory=dict)
     _sizes: dict[str, int] = field(init=False, default_factory=dict)
     _lent: dict[Path, _Lent] = field(init=False, default_factory=dict)
+    # The files to which links led, and when.
+    _found: set[Path] = field(init=False, default_factory=set)
+    _looked: float = field(init=False, default=-LOOKED)
 
     def find(self, info: ObjectInfo) -> CachedObject | None:
         """Return a version of an object as far as it has come; None if nothing of it has."""
@@ -304,8 +309,11 @@ class Cache:
 
     def _in_use(self) -> set[Path]:
         """Return the files to which links lead, or will in a moment."""
-        since = time.monotonic() - PROMISED
-        return self.linked() | {path for path, lent in self._lent.items() if lent.told > since}
+        now = time.monotonic()
+        if now - self._looked >= LOOKED:
+            self._found, self._looked = self.linked(), now
+        told = {path for path, lent in self._lent.items() if now - lent.told < PROMISED}
+        return self._found | told
 
     def _has_room(self, size: int) -> bool:
         status = os.statvfs(self.folder)
