@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from s3fuse.gateway.catalogue import Catalogue
 from s3fuse.gateway.keeper import GATEWAY, begin
-from s3fuse.gateway.options import CONTROL, GatewayOptions
+from s3fuse.gateway.options import CONTROL, LOG, GatewayOptions
 from s3fuse.gateway.server import Server
 from s3fuse.gateway.upstream import Upstream
 from s3fuse.gateway.versions import Versions
@@ -35,8 +36,23 @@ def main() -> None:
     # Whoever starts a run may have few descriptors, and thousands of inputs.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    options = GatewayOptions.from_json(json.loads(sys.stdin.buffer.readline()))
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        _import_client()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    options = GatewayOptions.from_json(json.loads(line))
+    with (options.directory / LOG).open("ab") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
     asyncio.run(_serve(options, int(sys.argv[1])))
+
+
+def _import_client() -> None:
+    """Import what takes half a second, and is imported when the first request is sent anyway."""
+    import aiobotocore.session
+    import s3fs
+
+    del aiobotocore, s3fs
 
 
 async def _serve(options: GatewayOptions, listener: int) -> None:

@@ -1,7 +1,8 @@
 """The process that keeps a mount: it starts s3fs and a gateway, and ends with the mount.
 
-It is small and imports little, as there is one for each mount.  It takes one line of JSON
-from its standard input (`Orders`).  While it lives, a gateway that has died is started
+It is small and imports little, as there is one for each mount.  It starts a gateway at
+once, whose Python takes half a second, and takes one line of JSON from its standard input
+(`Orders`), which may come later.  While it lives, a gateway that has died is started
 again; requests wait meanwhile at the port, which stays open.  When s3fs has ended, so does
 everything else.
 
@@ -47,8 +48,8 @@ class Orders:
         How s3fs is started.
     unmount : list of str
         The command that detaches the mount.
-    s3fs_log, gateway_log : str
-        Where the output of the two goes.
+    s3fs_log : str
+        Where the output of s3fs goes.
     owned : bool
         Whether the mount goes when the standard input of the keeper ends.
     """
@@ -58,7 +59,6 @@ class Orders:
     environment: dict[str, str]
     unmount: list[str]
     s3fs_log: str
-    gateway_log: str
     owned: bool
 
     def as_line(self) -> bytes:
@@ -80,12 +80,15 @@ class Keeper:
         What to start.
     listener : int
         The descriptor of the open port.
+    gateway : Popen
+        The first gateway, which waits for its options.
     """
 
-    def __init__(self, orders: Orders, listener: int) -> None:
+    def __init__(self, orders: Orders, listener: int, gateway: subprocess.Popen[bytes]) -> None:
         self._orders, self._listener = orders, listener
         self._is_ending = threading.Event()
-        self._gateway = self._start_gateway()
+        self._gateway = gateway
+        self._tell_gateway()
         self._s3fs = self._start_s3fs()
 
     def run(self) -> None:
@@ -110,7 +113,8 @@ class Keeper:
                 # Whoever reads gets an error now, and not after minutes.
                 self._s3fs.terminate()
                 return
-            self._gateway = self._start_gateway()
+            self._gateway = start_gateway(self._listener)
+            self._tell_gateway()
             with contextlib.suppress(OSError):
                 print(json.dumps({"restarted": status, "gateway": self._gateway.pid}), flush=True)
 
@@ -121,20 +125,12 @@ class Keeper:
         # Who has a file open reads on; then s3fs ends by itself.
         subprocess.run(self._orders.unmount, capture_output=True, check=False)
 
-    def _start_gateway(self) -> subprocess.Popen[bytes]:
-        with open(self._orders.gateway_log, "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "s3fuse.gateway", str(self._listener)],
-                stdin=subprocess.PIPE,
-                stderr=log,
-                pass_fds=[self._listener],
-            )
-        assert process.stdin
+    def _tell_gateway(self) -> None:
+        assert self._gateway.stdin
         # Open until the end: it tells the gateway that this process is gone.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(self._orders.gateway).encode() + b"\n")
-            process.stdin.flush()
-        return process
+            self._gateway.stdin.write(json.dumps(self._orders.gateway).encode() + b"\n")
+            self._gateway.stdin.flush()
 
     def _start_s3fs(self) -> subprocess.Popen[bytes]:
         with open(self._orders.s3fs_log, "ab") as log:
@@ -148,6 +144,15 @@ class Keeper:
                 preexec_fn=_end_with_parent,
                 cwd="/",
             )
+
+
+def start_gateway(listener: int) -> subprocess.Popen[bytes]:
+    """Start a gateway, which waits for its options."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "s3fuse.gateway", str(listener)],
+        stdin=subprocess.PIPE,
+        pass_fds=[listener],
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -175,10 +180,14 @@ def begin(name: str) -> None:
 
 
 def main() -> None:
-    """Keep one mount."""
+    """Keep one mount; end with nothing done if no orders come."""
     begin(KEEPER)
-    orders = Orders.from_line(sys.stdin.buffer.readline())
-    Keeper(orders, int(sys.argv[1])).run()
+    listener = int(sys.argv[1])
+    gateway = start_gateway(listener)
+    if line := sys.stdin.buffer.readline():
+        Keeper(Orders.from_line(line), listener, gateway).run()
+    else:
+        _end(gateway)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from s3fuse.s3.connection import Connection
 
 #: The socket in the directory of a mount at which its gateway takes orders.
 CONTROL = "control"
+#: The file there with what it says.
+LOG = "gateway.log"
 #: How often s3fs asks its gateway for the same.
 TRIES = 3
 

@@ -138,6 +138,12 @@ class Placement:
         """Copy objects for later jobs beside the jobs that run, where they will be copied."""
         self._prefetcher.fetch(each for each in objects if not self.is_mounted(each[1].size))
 
+    def prepare(self, size: int) -> None:
+        """Start ahead what a mount needs, if an input of `size` bytes will be mounted."""
+        is_large = self.access is Access.MOUNT or size >= self.copy_below
+        if is_large and self.access is not Access.COPY and not self._unavailable:
+            self.mounts.prepare()
+
     def close(self) -> None:
         """Stop prefetching."""
         self._prefetcher.close()

@@ -29,7 +29,7 @@ from s3fuse.mount.leases import is_leased, lease
 from s3fuse.mount.options import MountOptions
 from s3fuse.mount.record import Mount, mounts_below
 from s3fuse.mount.s3fs_cache.pending_uploads import not_uploaded, unsent
-from s3fuse.mount.starting import last_lines, start
+from s3fuse.mount.starting import WaitingKeeper, last_lines, start
 from s3fuse.mount.unmount import discard, fusermount, remove_empty_scope, unmount, unmount_all
 from s3fuse.mount.watchdog import Watchdog
 from s3fuse.node.directories import default_cache_dir, default_mount_root, scope, secure_directory
@@ -76,6 +76,9 @@ class Mounts:
         # The watchdog looks, and whoever asks for it.
         self._reviving = threading.Lock()
         self._watchdog: Watchdog | None = None
+        self._preparing = threading.Lock()
+        self._waiting: WaitingKeeper | None = None
+        self._is_prepared = False
         self._ways: dict[str, tuple[Connection, MountOptions]] = {}
         self._revived: Counter[str] = Counter()
         #: Tells the mounts of this object from those of others in this process or another.
@@ -155,6 +158,18 @@ class Mounts:
         with self._scope_lock():
             kept = self._find(wanted, lambda each: each.owner is None and not each.shared)
             return kept or self._start(wanted)
+
+    def prepare(self) -> None:
+        """Start ahead what a mount needs, and takes half a second to start."""
+        with self._preparing:
+            if self._waiting is None and not self._is_prepared and not self.all():
+                self._waiting = WaitingKeeper()
+            self._is_prepared = True
+
+    def _take_waiting(self) -> WaitingKeeper | None:
+        with self._preparing:
+            waiting, self._waiting = self._waiting, None
+            return waiting
 
     @contextmanager
     def shared(
@@ -258,7 +273,8 @@ class Mounts:
             for name in (CATALOGUE, FAILURES):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copy(replaced.directory / name, directory / name)
-        return start(mount, wanted.connection, wanted.options)
+        waiting = None if wanted.options.read_write else self._take_waiting()
+        return start(mount, wanted.connection, wanted.options, waiting)
 
     def revive(self) -> None:
         """Mount anew what jobs of this run read where s3fs or its keeper has ended.
@@ -307,6 +323,8 @@ class Mounts:
         if self._watchdog:
             self._watchdog.stop()
             self._watchdog = None
+        if waiting := self._take_waiting():
+            waiting.close()
         if current_owner().pid == os.getpid():
             self._unmount(self._own())
 

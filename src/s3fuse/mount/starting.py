@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,7 +39,67 @@ PROBE = ".s3fuse-is-ready"
 BACKLOG = 512
 
 
-def start(mount: Mount, connection: Connection, options: MountOptions) -> Mount:
+class WaitingKeeper:
+    """A keeper whose gateway is started, and which waits for a mount to keep.
+
+    Parameters
+    ----------
+    log_file : Path, optional
+        Where it says what keeps it from starting.
+
+    Attributes
+    ----------
+    listener : socket
+        Where its gateway will listen.
+    process : Popen
+        The keeper.
+    """
+
+    def __init__(self, log_file: Path | None = None) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        port = self.listener.fileno()
+        with (log_file or Path(os.devnull)).open("ab") as file:
+            self.process = subprocess.Popen(
+                # Not from the working directory, in which any name may be a module.
+                [sys.executable, "-P", "-m", "s3fuse.gateway.keeper", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                pass_fds=[port],
+                start_new_session=True,
+                cwd="/",
+            )
+
+    def order(self, orders: Orders) -> None:
+        """Tell it what to keep.
+
+        Raises
+        ------
+        BrokenPipeError
+            If it has ended.
+        """
+        assert self.process.stdin
+        # It stays open until the end of this process, which the keeper learns by it.
+        self.process.stdin.write(orders.as_line())
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        """End it and its gateway."""
+        self.listener.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def start(
+    mount: Mount,
+    connection: Connection,
+    options: MountOptions,
+    waiting: WaitingKeeper | None = None,
+) -> Mount:
     """Start what a mount needs, and wait until it answers; what does not start leaves nothing.
 
     Parameters
@@ -49,6 +110,8 @@ def start(mount: Mount, connection: Connection, options: MountOptions) -> Mount:
         Where the bucket is and who asks.
     options : MountOptions
         How it is mounted.
+    waiting : WaitingKeeper, optional
+        Takes it, if it may not be written through.
 
     Returns
     -------
@@ -60,9 +123,12 @@ def start(mount: Mount, connection: Connection, options: MountOptions) -> Mount:
     MountError
         If it did not come up in time; with what the daemon said.
     """
-    starting = _direct if options.read_write else _by_gateway
+    if options.read_write:
+        starting = _direct(mount, connection, options)
+    else:
+        starting = _by_gateway(mount, connection, options, waiting)
     try:
-        with starting(mount, connection, options) as (mount, process):
+        with starting as (mount, process):
             mount.save()
             _wait_until_ready(mount, process)
     except BaseException as error:
@@ -92,11 +158,16 @@ def _direct(
 
 @contextmanager
 def _by_gateway(
-    mount: Mount, connection: Connection, options: MountOptions
+    mount: Mount,
+    connection: Connection,
+    options: MountOptions,
+    waiting: WaitingKeeper | None,
 ) -> Iterator[tuple[Mount, subprocess.Popen[bytes]]]:
-    """Start a keeper, which starts a gateway and an s3fs that knows that one only."""
-    keys = Keys.random()
-    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
+    """Let a keeper start an s3fs, which knows the keeper's gateway only."""
+    if waiting is None or waiting.process.poll() is not None:
+        waiting = WaitingKeeper(mount.gateway_log)
+    with _ending_on_error(waiting.process), waiting.listener as listener:
+        keys = Keys.random()
         gateway = GatewayOptions(
             mount.bucket,
             connection,
@@ -121,35 +192,15 @@ def _by_gateway(
             daemon.environment(place.credentials().environment | {"no_proxy": "*"}),
             daemon.unmount_command(mount.point, lazy=True),
             str(mount.log_file),
-            str(mount.gateway_log),
             owned=mount.owner is not None,
         )
-        process = _start_keeper(orders, listener.fileno(), mount.gateway_log)
-    with _ending_on_error(process):
-        yield _told(mount, process), process
-
-
-def _start_keeper(orders: Orders, listener: int, log_file: Path) -> subprocess.Popen[bytes]:
-    # Not from the working directory, in which any name may be a module.
-    command = [sys.executable, "-P", "-m", "s3fuse.gateway.keeper", str(listener)]
-    with log_file.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            pass_fds=[listener],
-            start_new_session=True,
-            cwd="/",
-        )
-    assert process.stdin
-    try:
-        # It stays open until the end of this process, which the keeper learns by it.
-        process.stdin.write(orders.as_line())
-        process.stdin.flush()
-    except BrokenPipeError:
-        raise MountError(f"its gateway did not start: {last_lines(log_file)}") from None
-    return process
+        try:
+            waiting.order(orders)
+        except BrokenPipeError:
+            said = last_lines(mount.gateway_log)
+            raise MountError(f"its gateway did not start: {said}") from None
+    with _ending_on_error(waiting.process):
+        yield _told(mount, waiting.process), waiting.process
 
 
 def _told(mount: Mount, keeper: subprocess.Popen[bytes]) -> Mount:

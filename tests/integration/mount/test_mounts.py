@@ -463,3 +463,38 @@ def test_a_user_whose_files_belong_to_a_group_can_mount(
         os.umask(before)
     assert not mount.cache.exists()
     assert not mount.directory.exists()
+
+
+def test_what_is_started_ahead_becomes_the_first_mount(
+    made: Mounts, server: Server, bucket: Bucket
+) -> None:
+    bucket.write("x", "content")
+    made.prepare()
+    made.prepare()
+    (keeper,) = [
+        each for each in psutil.Process().children() if "s3fuse.gateway.keeper" in each.cmdline()
+    ]
+    mount = made.mount(bucket.name, server.connection)
+    assert mount.keeper
+    assert mount.keeper.pid == keeper.pid
+    assert (mount.point / "x").read_text() == "content"
+    made.unmount_own()
+    assert_clean(made)
+
+
+@pytest.mark.parametrize("victim", ["nobody", "the keeper"])
+def test_what_was_started_ahead_for_nothing_ends(
+    made: Mounts, server: Server, bucket: Bucket, victim: str
+) -> None:
+    made.prepare()
+    (keeper,) = [
+        each for each in psutil.Process().children() if "s3fuse.gateway.keeper" in each.cmdline()
+    ]
+    if victim == "the keeper":
+        keeper.kill()
+        bucket.write("x", "content")
+        mount = made.mount(bucket.name, server.connection)
+        assert (mount.point / "x").read_text() == "content"
+    made.unmount_own()
+    assert not psutil.pid_exists(keeper.pid)
+    assert_clean(made)

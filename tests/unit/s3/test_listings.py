@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s3fuse.errors import EndpointError, ListingError
-from s3fuse.s3 import store as module
+from s3fuse.s3 import translate
 from s3fuse.s3.connection import Connection
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -67,7 +67,7 @@ def test_a_token_that_comes_again_ends_a_listing(period: int) -> None:
 
 
 def test_empty_pages_without_end_end_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_EMPTY_PAGES", 5)
+    monkeypatch.setattr(translate, "MOST_EMPTY_PAGES", 5)
     store = Paged(
         lambda number: {"IsTruncated": True, "NextContinuationToken": str(number), "Contents": []}
     )
@@ -77,7 +77,7 @@ def test_empty_pages_without_end_end_a_listing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_some_empty_pages_are_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_EMPTY_PAGES", 5)
+    monkeypatch.setattr(translate, "MOST_EMPTY_PAGES", 5)
 
     def answer(number: int) -> dict[str, Any]:
         if number == 30:
