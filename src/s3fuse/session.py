@@ -123,6 +123,9 @@ class Session:
         self.placement = Placement(
             self.store, self.mounts, options.access, options.copy_below, options.mount_options
         )
+        if self._run_directory.is_maker:
+            # Its Python starts while Snakemake plans.
+            self.placement.prepare()
         journal = Journal(options.mount_root)
         journal.abort_abandoned(self.store)
         self.publisher = Publisher(self.store, journal, self.traffic)

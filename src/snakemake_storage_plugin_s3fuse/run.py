@@ -97,6 +97,9 @@ class Run:
     def notice_jobs(self) -> None:
         """Take note that jobs run now, for as long as Snakemake asks about their files."""
         self._collector.restore()
+        if self.workflow.sends_jobs:
+            # They mount for themselves.
+            self.session.mounts.end_waiting()
         if self.workflow.is_remote:
             self._termination.install()
 
@@ -142,9 +145,6 @@ class Run:
             self.session.store.check(url.bucket)
             return True
         is_there = self.versions.exists(url, path)
-        if is_there and self.workflow.will_run_jobs and not self.workflow.is_output(path):
-            info = self.versions.planned(url)
-            self.session.placement.prepare(info.size if info else 0)
         if is_there and self.workflow.is_planning and self.workflow.is_checkpoint_output(path):
             self._tell_of_checkpoint(url, path)
         return is_there

@@ -109,18 +109,6 @@ class WorkflowState:
         )
 
     @property
-    def will_run_jobs(self) -> bool:
-        """Whether Snakemake plans what jobs under this process may do then."""
-        workflow = self.workflow
-        is_for_job = workflow is None or workflow.exec_mode is ExecMode.SUBPROCESS
-        return (
-            not is_for_job
-            and self.is_planning
-            and not workflow.dryrun
-            and not workflow.non_local_exec
-        )
-
-    @property
     def sends_jobs(self) -> bool:
         """Whether this process plans the workflow, and jobs of it run on other nodes."""
         workflow = self.workflow

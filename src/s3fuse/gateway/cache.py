@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from s3fuse.gateway.failures import version_name
+from s3fuse.gateway.strides import Strides
 from s3fuse.s3.objects import ObjectInfo
 
 #: How the names of files begin.
@@ -40,7 +41,7 @@ _MISSING, _COMING, _HERE = 0, 1, 2
 #: Fetches a span of an object, and gives each chunk of it with its position to a function.
 Fetch = Callable[[ObjectInfo, int, int, Callable[[bytes, int], None]], Awaitable[None]]
 #: Starts to compare a whole object, in an open file, with what is known of it.
-Compare = Callable[[ObjectInfo, IO[bytes]], Awaitable[bool]]
+Compare = Callable[[ObjectInfo, IO[bytes]], object]
 
 
 class NoRoom(Exception):
@@ -63,8 +64,8 @@ class CachedObject:
 
     Attributes
     ----------
-    is_right : awaitable of bool, optional
-        What `compare` finds; None while something is missing.
+    strides : Strides
+        Where it was read.
     """
 
     def __init__(self, info: ObjectInfo, folder: Path, fetch: Fetch, compare: Compare) -> None:
@@ -76,7 +77,7 @@ class CachedObject:
                 self.drop()
                 raise
         self._fetch, self._compare = fetch, compare
-        self.is_right: Awaitable[bool] | None = None
+        self.strides = Strides(info.size)
         self._blocks = bytearray(-(-info.size // BLOCK))
         self._coming: dict[int, asyncio.Future[None]] = {}
 
@@ -150,7 +151,7 @@ class CachedObject:
                 write = functools.partial(_write, file.fileno())
                 await self._fetch(self.info, start, end, write)
             if self._blocks.count(_HERE) + last - first == len(self._blocks):
-                self.is_right = self._compare(self.info, self.path.open("rb"))
+                self._compare(self.info, self.path.open("rb"))
             state = _HERE
         finally:
             self._blocks[first:last] = bytes([state]) * (last - first)

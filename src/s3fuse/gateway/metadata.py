@@ -63,7 +63,7 @@ async def fetch_metadata(cache: Cache, info: ObjectInfo) -> None:
 async def fetch_whole(
     cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
 ) -> CachedObject | None:
-    """Have all of an object come into the cache, and be compared there.
+    """Have all of an object come into the cache.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ async def fetch_whole(
     Returns
     -------
     CachedObject, optional
-        None if there was no room for it, or if it is another one.
+        None if there was no room for it.
 
     Raises
     ------
@@ -99,10 +99,7 @@ async def fetch_whole(
     except NoRoom:
         return None
     found = cache.find(info)
-    if found is None or not found.is_whole:
-        return None
-    # Meanwhile it may go.
-    return found if found.is_right is None or await found.is_right else None
+    return found if found and found.is_whole else None
 
 
 async def _piece(cache: Cache, info: ObjectInfo, span: range) -> bytes:

@@ -20,7 +20,7 @@ from aiohttp import web
 from s3fuse.errors import EndpointError, ObjectChanged, ObjectDamaged, S3FuseError
 from s3fuse.gateway import answers, signature
 from s3fuse.gateway.answers import Page
-from s3fuse.gateway.cache import FILE, PIECE, Cache, NoRoom
+from s3fuse.gateway.cache import FILE, PIECE, Cache, CachedObject, NoRoom
 from s3fuse.gateway.catalogue import Catalogue, View
 from s3fuse.gateway.failures import Failure, Failures
 from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
@@ -103,7 +103,7 @@ class Server:
         self._limit = asyncio.Semaphore(AT_A_TIME)
         self._prefetching = asyncio.Semaphore(PREFETCHED)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._comparing: dict[asyncio.Task[bool], ObjectInfo] = {}
+        self._comparing: dict[asyncio.Task[None], ObjectInfo] = {}
         # Threads of their own, as they wait for answers, and names of hosts are looked up in
         # those of the event loop.
         self._comparers = ThreadPoolExecutor(COMPARED, thread_name_prefix="compare")
@@ -133,7 +133,7 @@ class Server:
             found = self._cache.find(view.single)
             if found and self._cache.is_lent(found) and (file := self._cache.lend(found)):
                 path = file
-            elif self._keeps:
+            elif self._keeps and not self._failures.reason(view.single):
                 self._start(self._prefetch(view.single, view))
         return web.json_response({"path": str(path)})
 
@@ -166,7 +166,7 @@ class Server:
                     await fetch_metadata(self._cache, info)
                     return
                 found = await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME)
-            # Reading the file itself takes half of the time.
+            # Reading the file itself takes half of the time; it is compared at the same time.
             if found and (file := self._cache.lend(found)):
                 move_links(self._options.point / view.path, file, self._options.links)
         except FINAL as error:
@@ -294,6 +294,7 @@ class Server:
             if not self._keeps:
                 raise NoRoom
             found = self._cache.reserve(info, span.start, span.stop)
+            self._look_ahead(found, span)
             async with found.having(span.start, span.stop) as file:
                 # From now on s3fs sees that something comes.
                 limit.reschedule(None)
@@ -309,6 +310,13 @@ class Server:
                 # The disk; s3fs sees an answer that breaks off.
                 self._note(Failure(info.key, f"{info.key}: {error}", time.time(), info))
             raise
+
+    def _look_ahead(self, found: CachedObject, span: range) -> None:
+        """Have come what a job may read next."""
+        found.order(span.start, span.stop)
+        for start, end in found.strides.next(span.start, len(span)):
+            with contextlib.suppress(NoRoom, OSError):
+                self._cache.reserve(found.info, start, end).order(start, end)
 
     async def _pass_through(
         self,
@@ -340,14 +348,16 @@ class Server:
                 await response.prepare(request)
             await response.write(bytes(body))
 
-    def _start_comparing(self, info: ObjectInfo, file: IO[bytes]) -> asyncio.Task[bool]:
-        task = asyncio.ensure_future(self._is_right(info, file))
+    def _start_comparing(self, info: ObjectInfo, file: IO[bytes]) -> None:
+        task = asyncio.ensure_future(self._compare(info, file))
         self._comparing[task] = info
         task.add_done_callback(self._comparing.pop)
-        return task
 
-    async def _is_right(self, info: ObjectInfo, file: IO[bytes]) -> bool:
-        """Compare a whole object with its ETag, and note if it is another one."""
+    async def _compare(self, info: ObjectInfo, file: IO[bytes]) -> None:
+        """Compare a whole object with its ETag, and note if it is another one.
+
+        Jobs may read it meanwhile; what they make of it is not published before.
+        """
         loop = asyncio.get_running_loop()
 
         def part_size(number: int) -> int | None:
@@ -363,14 +373,13 @@ class Server:
             is_opaque = is_right or await self._upstream.is_opaque(info)
         except (OSError, S3FuseError) as error:
             self._note(Failure(info.key, f"{_not_compared(url)} ({error})", time.time(), info))
-            return False
+            return
         self._catalogue.compared(info)
         if is_opaque is None:
             self._note(Failure(info.key, _not_compared(url), time.time(), info))
         elif not is_opaque:
             self._cache.forget(info)
             self._note(Failure.of_version(info, str(damaged(url))))
-        return bool(is_opaque)
 
     def _edited(self, info: ObjectInfo) -> str:
         return (

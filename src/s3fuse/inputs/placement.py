@@ -131,6 +131,8 @@ class Placement:
         if not copy and self.is_mounted(info.size) and (mount := self._mounted(url)):
             self._link(mount, View.of_object(info, sequential=sequential), url, path, info.mtime)
             return
+        # Where the first input is copied, most are.
+        self.mounts.end_waiting()
         if not self._prefetcher.take(url, info, path):
             download(self.store, url, info, path)
 
@@ -138,10 +140,9 @@ class Placement:
         """Copy objects for later jobs beside the jobs that run, where they will be copied."""
         self._prefetcher.fetch(each for each in objects if not self.is_mounted(each[1].size))
 
-    def prepare(self, size: int) -> None:
-        """Start ahead what a mount needs, if an input of `size` bytes will be mounted."""
-        is_large = self.access is Access.MOUNT or size >= self.copy_below
-        if is_large and self.access is not Access.COPY and not self._unavailable:
+    def prepare(self) -> None:
+        """Start ahead what a mount needs, where inputs may be mounted."""
+        if self.access is not Access.COPY and not self._unavailable:
             self.mounts.prepare()
 
     def close(self) -> None:

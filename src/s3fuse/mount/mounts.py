@@ -166,6 +166,11 @@ class Mounts:
                 self._waiting = WaitingKeeper()
             self._is_prepared = True
 
+    def end_waiting(self) -> None:
+        """End what was started ahead, if no mount has taken it."""
+        if waiting := self._take_waiting():
+            waiting.close()
+
     def _take_waiting(self) -> WaitingKeeper | None:
         with self._preparing:
             waiting, self._waiting = self._waiting, None
@@ -323,8 +328,7 @@ class Mounts:
         if self._watchdog:
             self._watchdog.stop()
             self._watchdog = None
-        if waiting := self._take_waiting():
-            waiting.close()
+        self.end_waiting()
         if current_owner().pid == os.getpid():
             self._unmount(self._own())
 

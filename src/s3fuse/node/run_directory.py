@@ -55,9 +55,9 @@ class RunDirectory:
         with _locked(prefix):
             remove_left(prefix)
             inherited = _inherited(prefix)
-            self._is_maker = inherited is None
+            self.is_maker = inherited is None
             self.path = inherited or self._make()
-        if self._is_maker:
+        if self.is_maker:
             _announce(self.path)
 
     def _make(self) -> Path:
@@ -80,7 +80,7 @@ class RunDirectory:
         kept : iterable of Path
             Files and directories in it that stay, below the prefix itself.
         """
-        if not self._is_maker:
+        if not self.is_maker:
             return
         for path in kept:
             try:
