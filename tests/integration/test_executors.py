@@ -80,7 +80,7 @@ def submitting(folder: Path, before: str = "") -> list[object]:
 
 
 @pytest.mark.parametrize("versioned", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("wanted", ["in/x", "in/"])
+@pytest.mark.parametrize("wanted", ["in/x", pytest.param("in/", marks=pytest.mark.slow)])
 def test_all_jobs_of_a_run_read_what_it_has_planned_with(
     tmp_path: Path, wanted: str, versioned: bool
 ) -> None:

@@ -41,6 +41,18 @@ class SuiteOfSnakemake(TestStorageBase):
     def get_storage_provider_cls(self) -> type[StorageProviderBase]:
         return StorageProvider
 
+    @pytest.fixture(autouse=True)
+    def _unmount(self):  # type: ignore[no-untyped-def]
+        self.made: list[StorageProvider] = []
+        yield
+        for provider in self.made:
+            provider.run.close()
+
+    def _get_provider(self, tmp_path: Path) -> StorageProvider:
+        provider = super()._get_provider(tmp_path)
+        self.made.append(provider)
+        return provider
+
 
 class TestCopying(SuiteOfSnakemake):
     __test__ = True
@@ -55,18 +67,6 @@ class TestMounting(SuiteOfSnakemake):
 
     def get_storage_provider_settings(self) -> StorageProviderSettingsBase:
         return settings(self.server, access="mount")
-
-    @pytest.fixture(autouse=True)
-    def _unmount(self):  # type: ignore[no-untyped-def]
-        self.made: list[StorageProvider] = []
-        yield
-        for provider in self.made:
-            provider.run.close()
-
-    def _get_provider(self, tmp_path: Path) -> StorageProvider:
-        provider = super()._get_provider(tmp_path)
-        self.made.append(provider)
-        return provider
 
 
 def settings(server: Server, **more: object) -> StorageProviderSettings:

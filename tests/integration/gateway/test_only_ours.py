@@ -96,7 +96,8 @@ def test_the_port_is_not_free_while_s3fs_lives(mount: Mount) -> None:
         assert [each.laddr.port for each in keeping] == [port]
     finally:
         keeper.kill()
-    wait_for(lambda: not s3fs.is_running() or s3fs.status() == psutil.STATUS_ZOMBIE)
+    psutil.wait_procs([s3fs], 20)
+    assert not s3fs.is_running()
 
 
 def test_nobody_else_may_enter_the_directory_with_the_socket(mount: Mount) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -149,15 +148,6 @@ def test_what_is_read_from_end_to_end_becomes_a_local_file(
     assert proxy.counts.total == 0
     made.unmount()
     assert list(made.links.iterdir()) == []
-
-
-@pytest.fixture
-def made_in_memory(made: Mounts) -> Iterator[Mounts]:
-    """Mounts with their cache where no other test writes: s3fs goes by what a disk has free."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        made.cache_dir = Path(folder)
-        yield made
-        made.unmount()
 
 
 def test_a_file_larger_than_the_cache_is_read_through(

@@ -71,8 +71,9 @@ def test_a_mount_that_does_not_come_up_leaves_nothing(
 
 
 def test_the_least_cache_is_enough_and_no_less_is_asked_for(
-    made: Mounts, server: Server, bucket: Bucket
+    made_in_memory: Mounts, server: Server, bucket: Bucket
 ) -> None:
+    made = made_in_memory
     bucket.write("in.txt", "content")
     mount = made.mount(bucket.name, server.connection, MountOptions(False, LEAST_CACHE))
     assert (mount.point / "in.txt").read_text() == "content"
