@@ -82,6 +82,9 @@ class JobInputs:
             # Not whether the one or the other was told that the ETag is no checksum.
             info = failure.info
             return info is not None and version_name(info) == version_name(wanted)
+        if failure.is_end:
+            # A whole bucket is an input of each job that needs its mount, whatever it reads.
+            return bool(url.key)
         is_in_it = failure.key == url.key or failure.key.startswith(url.child("").key)
         # A listing, of all that a folder lies in, too.
         return is_in_it or (failure.info is None and url.key.startswith(failure.key))

@@ -44,6 +44,8 @@ class Failure:
         The version of the object; None if it is not about one.
     is_final : bool
         Whether that version can never be had.
+    is_end : bool
+        Whether all of the mount was gone, as s3fs had ended.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Failure:
     at: float
     info: ObjectInfo | None = None
     is_final: bool = False
+    is_end: bool = False
 
     @classmethod
     def of_version(cls, info: ObjectInfo, sentence: str) -> Failure:

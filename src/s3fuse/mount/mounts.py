@@ -415,7 +415,7 @@ def _note_end(mount: Mount, s3fs: Process) -> None:
     # It may be taken down at this moment.
     with contextlib.suppress(FileNotFoundError):
         if sentence not in {each.sentence for each in read_failures(mount.directory)}:
-            Failures(mount.directory).add(Failure("", sentence, time.time()))
+            Failures(mount.directory).add(Failure("", sentence, time.time(), is_end=True))
 
 
 def _bytes_of(mount: Mount) -> int:
