@@ -232,7 +232,7 @@ class Catalogue:
         place = max(
             bisect.bisect_left(self._names, prefix), bisect.bisect_right(self._names, after)
         )
-        if delimiter and after.endswith(delimiter):
+        if delimiter and after.endswith(delimiter) and after != prefix:
             place = max(place, bisect.bisect_left(self._names, after + _LAST))
         while place < len(self._names) and self._names[place].startswith(prefix):
             if len(objects) + len(folders) == most:

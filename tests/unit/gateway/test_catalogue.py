@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from s3fuse.gateway import answers
@@ -115,6 +115,7 @@ def listed(names: set[str], prefix: str, delimiter: str) -> tuple[list[str], lis
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(paths={"/", "/a"}, prefix="/", delimiter="/", most=1)
 @given(
     paths=st.sets(NAMES, max_size=30),
     prefix=st.text("ab/é", max_size=3),
