@@ -29,7 +29,7 @@ FILE = "object-"
 BLOCK = 64 * 1024
 #: Bytes of a piece: the most that is fetched by one request.
 PIECE = 2**20
-#: Seconds within which whoever was told the path of a file makes a link to it.
+#: Seconds for which a file stays after its path was told, as a link to it is made then.
 PROMISED = 60.0
 #: Seconds between two looks for links, of which there may be thousands.
 LOOKED = 1.0

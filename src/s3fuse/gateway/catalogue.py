@@ -176,7 +176,7 @@ class Catalogue:
         return self._pins.get(key)
 
     def see(self, key: str, shown: Seen | None) -> None:
-        """Note what is shown of a key now, which whoever opens it must get from then on."""
+        """Note what is shown of a key now; a program that opens it must get that."""
         self._note(seen=key, shown=asdict(shown) if shown else None)
         if shown:
             self.seen[key] = shown

@@ -78,7 +78,6 @@ class Mounts:
         self._watchdog: Watchdog | None = None
         self._preparing = threading.Lock()
         self._waiting: WaitingKeeper | None = None
-        self._is_prepared = False
         self._ways: dict[str, tuple[Connection, MountOptions]] = {}
         self._revived: Counter[str] = Counter()
         #: Tells the mounts of this object from those of others in this process or another.
@@ -162,9 +161,8 @@ class Mounts:
     def prepare(self) -> None:
         """Start ahead what a mount needs, and takes half a second to start."""
         with self._preparing:
-            if self._waiting is None and not self._is_prepared and not self.all():
+            if self._waiting is None and not self.all():
                 self._waiting = WaitingKeeper()
-            self._is_prepared = True
 
     def end_waiting(self) -> None:
         """End what was started ahead, if no mount has taken it."""
@@ -408,7 +406,7 @@ def _failures(mount: Mount, keys: Sequence[str]) -> list[Failure]:
 
 
 def _note_end(mount: Mount, s3fs: Process) -> None:
-    """Note, once, that s3fs has ended: whoever looked for files then may have found none."""
+    """Note, once, that s3fs has ended: a program that listed files then may have found none."""
     sentence = (
         f"s3fs ({s3fs.pid}) had ended while s3://{mount.bucket} was in use; start the run again."
     )

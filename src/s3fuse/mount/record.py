@@ -28,7 +28,7 @@ from typing import Any
 from s3fuse.errors import QueryError
 from s3fuse.gateway.catalogue import CATALOGUE
 from s3fuse.gateway.failures import FAILURES
-from s3fuse.gateway.options import CONTROL
+from s3fuse.gateway.options import CONTROL, LOG
 from s3fuse.mount.leases import is_leased
 from s3fuse.node.directories import existing_directory, is_ours, is_secure
 from s3fuse.node.mount_table import mount_points
@@ -114,7 +114,7 @@ class Mount:
     @property
     def gateway_log(self) -> Path:
         """What its gateway said."""
-        return self.directory / "gateway.log"
+        return self.directory / LOG
 
     @property
     def files(self) -> tuple[Path, ...]:

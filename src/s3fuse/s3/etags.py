@@ -88,12 +88,11 @@ def _digests(file: IO[bytes], sizes: Sequence[int]) -> list[bytes]:
 
 def digests_of_parts(path: Path) -> list[bytes]:
     """Return the MD5 of each part of a file, in parts of `part_size_of`."""
-    size = part_size_of(path)
-    digests: list[bytes] = []
+    size, total = part_size_of(path), path.stat().st_size
     with path.open("rb") as file:
-        while (part := file.read(size)) or not digests:
-            digests.append(md5(part))
-    return digests
+        # An empty file is one empty part.
+        starts = range(0, max(total, 1), size)
+        return _digests(file, [min(size, total - start) for start in starts])
 
 
 def etag_of_digests(digests: Sequence[bytes]) -> str:
