@@ -2,8 +2,8 @@
 
 Such a job starts a Snakemake of its own, which would plan with what is in the bucket at that
 moment; two jobs of a run could read two versions of an input.  So the process that plans
-writes down the versions of all inputs, in a directory that a variable of the environment
-names, and a job reads them.  Where neither the directory nor the variable gets to the node,
+writes down the versions of all inputs, in a file that a variable of the environment
+names, and a job reads them.  Where the file or the variable does not get to the node,
 a job plans for itself.
 """
 
