@@ -102,9 +102,8 @@ def test_a_token_that_expires_is_said_at_once(
 
 
 def test_an_upload_that_fails_for_good_leaves_the_old_object_and_no_parts(
-    server: Server, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, bucket: Bucket, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("s3fuse.s3.retries.PATIENCE", 1)
     bucket.write("x", "old")
     (tmp_path / "x").write_bytes(os.urandom(3 * PART_SIZE))
 

@@ -43,6 +43,10 @@ class Strides:
         list of (int, int)
             Begin and end of each.
         """
+        if start and start & (start - 1) == 0:
+            # netCDF looks for an HDF5 signature at each power of two (HDF5 File Format
+            # Specification, II.A), and these places begin like equal steps.
+            return []
         step = self._step_to(start, length)
         self._places.append(start)
         if not step:

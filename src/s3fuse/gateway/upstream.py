@@ -9,9 +9,10 @@ from typing import Any
 from s3fuse.errors import EndpointError, ObjectChanged, ObjectNotFound, S3FuseError
 from s3fuse.gateway.answers import Page
 from s3fuse.gateway.failures import version_name
+from s3fuse.gateway.options import TRIES
 from s3fuse.s3.client import Client
 from s3fuse.s3.objects import ObjectInfo, is_internal
-from s3fuse.s3.retries import patiently
+from s3fuse.s3.retries import PATIENCE, patiently
 from s3fuse.s3.translate import endless, explained, incomplete, unfinished
 from s3fuse.urls import S3Url
 
@@ -19,6 +20,8 @@ from s3fuse.urls import S3Url
 MOST_KEYS = 1000
 #: Versions of one object that are looked through.
 MOST_VERSIONS = 1000
+#: Seconds for which a store that cannot be reached is asked again: s3fs comes back.
+_PATIENCE = PATIENCE / TRIES
 
 
 class Upstream:
@@ -42,7 +45,7 @@ class Upstream:
         self._version_ids: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
 
-    @patiently
+    @patiently(_PATIENCE)
     async def read(
         self, info: ObjectInfo, start: int, end: int, write: Callable[[bytes, int], None]
     ) -> None:
@@ -65,7 +68,7 @@ class Upstream:
             self._version_ids[version_name(info)] = version
             await self._read(info, start, end, write, version)
 
-    @patiently
+    @patiently(_PATIENCE)
     async def head(self, key: str) -> ObjectInfo | None:
         """Look at an object; None if it is not there."""
         try:
@@ -90,7 +93,7 @@ class Upstream:
         answer = await self._look_again(info, PartNumber=number)
         return int(answer["ContentLength"]) if answer else None
 
-    @patiently
+    @patiently(_PATIENCE)
     async def _look_again(self, info: ObjectInfo, **more: Any) -> dict[str, Any] | None:
         """Ask for the headers of one version; None if they are refused."""
         if version := self._version_ids.get(version_name(info)):
@@ -104,7 +107,7 @@ class Upstream:
         except S3FuseError:
             return None
 
-    @patiently
+    @patiently(_PATIENCE)
     async def list(self, query: dict[str, str]) -> Page:
         """List a page, without what this project keeps for itself.
 

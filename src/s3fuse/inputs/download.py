@@ -91,7 +91,7 @@ def no_place(url: S3Url, path: Path, error: OSError) -> S3FuseError:
 def _fetch(store: Store, url: S3Url, info: ObjectInfo, descriptor: int) -> None:
     """Read all pieces of an object, several at once."""
 
-    @patiently
+    @patiently()
     def fetch(start: int) -> None:
         size = min(PART_SIZE, info.size - start)
         try:

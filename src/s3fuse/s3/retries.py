@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import tenacity
 
@@ -16,6 +18,9 @@ PATIENCE = 45.0
 #: Answers of a store that is overloaded, restarting or out of reach for a moment.
 TRANSIENT_STATUS = (429, 500, 502, 503, 504)
 TRANSIENT_CODES = ("SlowDown", "XAmzContentSHA256Mismatch")
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -48,11 +53,14 @@ def _tell(state: tenacity.RetryCallState) -> None:
     log.warning(f"{error} Trying again.")
 
 
-#: Decorates operations that may be repeated as a whole while the store cannot be reached.
-patiently = tenacity.retry(
-    retry=tenacity.retry_if_exception_type(EndpointError),
-    wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
-    stop=tenacity.stop_after_delay(PATIENCE),
-    before_sleep=_tell,
-    reraise=True,
-)
+def patiently(
+    seconds: float = PATIENCE,
+) -> Callable[[Callable[_Given, _Result]], Callable[_Given, _Result]]:
+    """Repeat an operation as a whole while the store cannot be reached, for so long."""
+    return tenacity.retry(
+        retry=tenacity.retry_if_exception_type(EndpointError),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
+        stop=tenacity.stop_after_delay(seconds),
+        before_sleep=_tell,
+        reraise=True,
+    )

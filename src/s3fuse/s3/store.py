@@ -229,7 +229,7 @@ class Store:
             Seconds for the whole of it, retries included; without it, a store
             that does not answer is asked again for a while.
         """
-        send = self._send if timeout else patiently(self._send)
+        send = self._send if timeout else patiently()(self._send)
         return send(method, url, action, timeout, **kwargs)
 
     def read(

@@ -32,6 +32,12 @@ def test_who_reads_on_or_back_is_not_helped(step: int) -> None:
     assert [strides.next(200_000_000 + number * step, PIECE) for number in range(6)] == [[]] * 6
 
 
+def test_looking_for_a_signature_is_not_reading_in_steps() -> None:
+    strides = Strides(SIZE)
+    assert strides.next(0, PIECE) == []
+    assert [strides.next(2**power, PIECE) for power in range(9, 28)] == [[]] * 19
+
+
 @given(places=st.lists(st.integers(0, SIZE - 1), max_size=30), length=st.integers(1, PIECE))
 def test_what_is_guessed_lies_in_the_file(places: list[int], length: int) -> None:
     strides = Strides(SIZE)
