@@ -352,6 +352,7 @@ def test_lint_finds_nothing(project: Project, server: Server) -> None:
     assert "Congratulations, your workflow is in a good condition" in output_of(run), output_of(run)
 
 
+@pytest.mark.slow
 def test_bad_data_are_named_by_their_object(
     tmp_path: Path, server: Server, bucket: Bucket, make_bucket: MakeBucket
 ) -> None:

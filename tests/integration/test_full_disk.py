@@ -68,6 +68,7 @@ def test_no_room_for_a_copy(
     assert not list(small_disk.rglob(".in.bin*"))
 
 
+@pytest.mark.slow
 def test_no_room_for_the_cache_of_a_mount(
     tmp_path: Path, server: Server, bucket: Bucket, small_disk: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_each_action_is_needed_and_they_are_enough(cloud: Cloud, tmp_path: Path)
             do(store, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_workflow_runs_with_it(cloud: Cloud, tmp_path: Path) -> None:
     user = cloud.user(POLICY)
     (tmp_path / "Snakefile").write_text(

@@ -103,6 +103,7 @@ def shell(text: str, bucket: Bucket, server: Server, workdir: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_the_tutorial_leads_to_a_figure(server: Server, bucket: Bucket, tmp_path: Path) -> None:
     bucket.upload(SAMPLES / "E1_north_america.nc", "tas/e1.nc")
     # What the reader has copied.
@@ -119,6 +120,7 @@ def test_the_tutorial_leads_to_a_figure(server: Server, bucket: Bucket, tmp_path
     assert mounted() == []
 
 
+@pytest.mark.slow
 def test_the_study_of_many_models_leads_to_its_figures(
     server: Server, bucket: Bucket, tmp_path: Path
 ) -> None:

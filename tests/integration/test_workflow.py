@@ -119,6 +119,7 @@ def test_results_name_their_sources_and_steps(demo: Demo) -> None:
             assert demo.inputs.store.head(url).etag == etag  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_results_equal_those_of_a_run_on_local_folders(
     demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from demo import SAMPLES
 from s3fuse import __version__
 from s3fuse.embedded_server import Server
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 PAGE = (ROOT / "docs/how-to/own-workflow.md").read_text()

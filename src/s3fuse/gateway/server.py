@@ -25,6 +25,7 @@ from s3fuse.gateway.catalogue import Catalogue, View
 from s3fuse.gateway.failures import Failure, Failures
 from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
 from s3fuse.gateway.options import TRIES, GatewayOptions
+from s3fuse.gateway.strides import TOLERANCE
 from s3fuse.gateway.upstream import Upstream
 from s3fuse.gateway.versions import Versions
 from s3fuse.node.links import links_into, move_links
@@ -315,8 +316,12 @@ class Server:
         """Have come what a job may read next."""
         found.order(span.start, span.stop)
         for start, end in found.strides.next(span.start, len(span)):
+            if found.missing(start, end) <= 2 * TOLERANCE:
+                # It was guessed before, a little beside this.
+                continue
             with contextlib.suppress(NoRoom, OSError):
-                self._cache.reserve(found.info, start, end).order(start, end)
+                # Nobody waits for it yet, so one request is enough.
+                self._cache.reserve(found.info, start, end).order(start, end, end - start)
 
     async def _pass_through(
         self,

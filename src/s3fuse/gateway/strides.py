@@ -29,6 +29,8 @@ class Strides:
     def __init__(self, size: int) -> None:
         self._size = size
         self._places: deque[int] = deque(maxlen=MOST)
+        # The last step that was found, and a place on it.
+        self._step = self._place = 0
 
     def next(self, start: int, length: int) -> list[tuple[int, int]]:
         """Note that a piece was asked for; returns the pieces that may follow.
@@ -62,7 +64,7 @@ class Strides:
         return found
 
     def _step_to(self, start: int, length: int) -> int:
-        """Find the step by which two earlier places lead to this one; 0 if there is none."""
+        """Find the step by which earlier places lead to this one; 0 if there is none."""
         if any(0 < start - place <= length for place in self._places):
             # Who reads on asks for neighbours anyway.
             return 0
@@ -71,5 +73,10 @@ class Strides:
             if step > max(length, LEAST) and any(
                 abs(last - step - before) <= TOLERANCE for before in self._places
             ):
+                self._step, self._place = step, start
                 return step
+        # The chunks of a node of an index follow each other; the nodes come in any order.
+        spare = min(LEAST, self._step // 16)
+        if self._step and (start - self._place + spare) % self._step <= 2 * spare:
+            return self._step
         return 0

@@ -65,7 +65,11 @@ def jobs_of(text: str) -> dict[str, int]:
 
 @pytest.mark.fuse
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("models", [SIX, pytest.param(ALL, marks=pytest.mark.long)], ids=len)
+@pytest.mark.parametrize(
+    "models",
+    [pytest.param(SIX, marks=pytest.mark.slow), pytest.param(ALL, marks=pytest.mark.long)],
+    ids=len,
+)
 def test_broken_models_are_left_out_and_mended_ones_come_back(
     tmp_path: Path, server: Server, bucket: Bucket, make_bucket: MakeBucket, models: list[str]
 ) -> None:

@@ -32,6 +32,18 @@ def test_who_reads_on_or_back_is_not_helped(step: int) -> None:
     assert [strides.next(200_000_000 + number * step, PIECE) for number in range(6)] == [[]] * 6
 
 
+def test_a_step_that_was_found_holds_elsewhere_in_the_file() -> None:
+    strides = Strides(SIZE)
+    step = 31_104_000
+    for number in (9, 10, 11):
+        strides.next(number * step + 2000 * number, PIECE)
+    # A node of an index, and chunks that are nearer to the start.
+    assert strides.next(126_504_960, PIECE) == []
+    found = strides.next(5 * step + 10_000, PIECE)
+    assert [round(begin / step) for begin, _ in found] == [6, 7, 8]
+    assert strides.next(3 * step + step // 2, PIECE) == []
+
+
 def test_looking_for_a_signature_is_not_reading_in_steps() -> None:
     strides = Strides(SIZE)
     assert strides.next(0, PIECE) == []
