@@ -27,7 +27,7 @@ test-slow: $(VENV)/test.done $(VENV)/stores.done $(VENV)/s3rver.done system ## s
 	@tools/system_packages.sh browser
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not ceph" --tries $(TRIES)
 
-test-long: $(VENV)/test.done system ## what takes minutes, and of which a smaller form runs with the others
+test-long: $(VENV)/test.done system ## what takes minutes, one after the other; comparisons of times
 	@$(BIN)/python -m pytest -m long
 
 test-s3fs: $(VENV)/test.done system ## what mounts, with the s3fs of Debian 13 and with the newest one (on Debian)

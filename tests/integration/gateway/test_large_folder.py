@@ -16,7 +16,8 @@ from s3fuse.mount.options import MountOptions
 from s3fuse.s3.listings import Listings
 from s3fuse.urls import S3Url
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+# A comparison of times, which nothing is to run beside.
+pytestmark = [pytest.mark.fuse, pytest.mark.long]
 
 MANY = 10_000
 #: Of the time that s3fs takes alone.
