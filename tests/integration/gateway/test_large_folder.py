@@ -20,8 +20,6 @@ from s3fuse.urls import S3Url
 pytestmark = [pytest.mark.fuse, pytest.mark.long]
 
 MANY = 10_000
-#: Of the time that s3fs takes alone.
-MOST = 1.2
 
 
 def seconds_to_look_at_all(folder: Path) -> float:
@@ -43,11 +41,7 @@ def test_it_is_listed_as_fast_as_without(
     url = S3Url(bucket.name, "many/")
     infos = list(Listings(bucket.store).tree(url).objects.values())
     taken: dict[str, list[float]] = {"gateway": [], "s3fs": []}
-    ratio = MOST + 1
-    # The best of each, as other tests run beside it and take their share.
-    for round_number in range(6):
-        if round_number >= 3 and ratio < MOST:
-            break
+    for round_number in range(3):
         # New mounts each time, as s3fs keeps what it has seen.
         folder = tmp_path / str(round_number)
         mounts = Mounts(folder / "links", folder, folder / "run", folder / "cache")
@@ -60,7 +54,8 @@ def test_it_is_listed_as_fast_as_without(
         finally:
             mounts.unmount()
             mounts.unmount_own()
-        ratio = min(taken["gateway"]) / min(taken["s3fs"])
+    # The best of each, as a machine is slower at times.
+    ratio = min(taken["gateway"]) / min(taken["s3fs"])
     with capsys.disabled():
         print(f"{ratio:.2f} of the time of s3fs alone: {taken}")
-    assert ratio < MOST
+    assert ratio < 1.2

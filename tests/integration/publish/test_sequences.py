@@ -788,7 +788,7 @@ def test_some_sequences(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_no_sequence_loses_an_output(tmp_path: Path, tries: range) -> None:
-    run_in_memory(tmp_path, 20 * len(tries))
+    run_in_memory(tmp_path, 50 * len(tries))
 
 
 def test_a_folder_that_another_run_has_replaced_is_not_touched(tmp_path: Path) -> None:
