@@ -25,7 +25,7 @@ test-unit: $(VENV)/test.done ## tests that need neither s3fs, FUSE, an S3 server
 
 test-slow: $(VENV)/test.done $(VENV)/stores.done $(VENV)/s3rver.done system ## stores that fail, other servers, long runs
 	@tools/system_packages.sh browser
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not ceph" --tries $(TRIES)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not ceph" --tries $(TRIES)
 
 test-long: $(VENV)/test.done system ## what takes minutes, one after the other; comparisons of times
 	@$(BIN)/python -m pytest -m long

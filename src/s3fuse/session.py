@@ -123,15 +123,22 @@ class Session:
         self.placement = Placement(
             self.store, self.mounts, options.access, options.copy_below, options.mount_options
         )
-        if self._run_directory.is_maker:
-            # Its Python starts while Snakemake plans.
-            self.placement.prepare()
+        self._is_prepared = not self._run_directory.is_maker
         journal = Journal(options.mount_root)
         journal.abort_abandoned(self.store)
         self.publisher = Publisher(self.store, journal, self.traffic)
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="s3fuse")
         self._closing = threading.Lock()
         self._is_closed = False
+
+    def prepare(self) -> None:
+        """Start ahead what inputs may need, as its Python takes half a second; only once.
+
+        Snakemake opens a session for each provider, also for those that nothing is read from.
+        """
+        if not self._is_prepared:
+            self._is_prepared = True
+            self.placement.prepare()
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Run blocking work in a thread, at the same time as other retrievals and uploads."""

@@ -30,6 +30,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     def __post_init__(self) -> None:
         self.url = S3Url.split(self.query)
         self._file: Any = None
+        self.run.session.prepare()
 
     @property
     def run(self) -> Run:

@@ -79,8 +79,9 @@ def submitting(folder: Path, before: str = "") -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("versioned", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("wanted", ["in/x", pytest.param("in/", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("wanted", ["in/x", "in/"])
 def test_all_jobs_of_a_run_read_what_it_has_planned_with(
     tmp_path: Path, wanted: str, versioned: bool
 ) -> None:

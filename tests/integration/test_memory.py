@@ -136,6 +136,7 @@ def test_memory_does_not_grow_with_a_dataset_of_an_archive(model: Path) -> None:
     np.testing.assert_allclose(zonal, np.linspace(250, 300, SHAPE[1]), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_models(model: Path, tmp_path: Path) -> None:
     folders = [tmp_path / f"model_{number}" for number in range(10)]
     for folder in folders:

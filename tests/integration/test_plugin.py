@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import uuid
 from pathlib import Path
 
@@ -269,6 +270,37 @@ def test_the_rule_of_the_readme_works(tmp_path: Path, server: Server, bucket: Bu
     assert run.returncode == 0, run.stderr
     assert bucket.keys() == ["mean/1990.nc", "tas/1990.nc"]
     assert mounted() == []
+
+
+COUNTING = """\
+import psutil
+
+keeper = "s3fuse-keeper"
+above = [each for each in psutil.Process().parents() if "snakemake" in each.cmdline()]
+print(sum(below.name() == keeper for below in above[-1].children()))
+"""
+
+
+@pytest.mark.fuse
+def test_a_run_has_one_gateway_for_each_bucket(
+    tmp_path: Path, server: Server, bucket: Bucket
+) -> None:
+    """Snakemake has a provider for the options, too, from which nothing is read."""
+    bucket.write("in/x", "content")
+    (tmp_path / "count.py").write_text(COUNTING)
+    (tmp_path / "Snakefile").write_text(f"""
+storage s3:
+    provider="s3fuse",
+
+rule count:
+    input: storage.s3("{bucket.url}/in/x")
+    output: storage.s3("{bucket.url}/out/count")
+    shell: "{sys.executable} count.py > {{output}}; cat {{input}}"
+""")
+    options = ["--cores", "1", "--storage-s3fuse-access", "mount"]
+    run = snakemake(tmp_path, *options, environment=server.environment)
+    assert run.returncode == 0, run.stderr
+    assert bucket.contents()["out/count"] == b"1\n"
 
 
 ODD_KEYS = [

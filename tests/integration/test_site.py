@@ -141,6 +141,7 @@ def test_the_study_of_many_models_leads_to_its_figures(
     assert mounted() == []
 
 
+@pytest.mark.slow
 def test_the_recipe_for_shells(server: Server, bucket: Bucket, tmp_path: Path) -> None:
     bucket.write("x.txt", "content")
     (tmp_path / "results").mkdir()

@@ -265,6 +265,7 @@ def test_a_changed_setup_rule_neither_runs_nor_hides_what_is_missing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_example_of_products(demo: Demo, make_bucket: MakeBucket, tmp_path: Path) -> None:
     results = make_bucket()
     text = (ROOT / "config/products.yaml").read_text()
@@ -272,7 +273,7 @@ def test_the_example_of_products(demo: Demo, make_bucket: MakeBucket, tmp_path: 
     config = yaml.safe_load(text.replace("s3://climate-results", str(results.url)))
     project = Project(tmp_path, demo.project.environment)
     project.configure(config)
-    run = project.snakemake()
+    run = project.snakemake(timeout=600)
     assert run.returncode == 0, run.stderr
     made = {key.removeprefix("products/") for key in results.contents()}
     wanted = {

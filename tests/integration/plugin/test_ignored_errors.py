@@ -74,7 +74,7 @@ def test_nothing_is_published_where_s3fs_has_ended(counting: Counting) -> None:
     assert counting.counted is None
 
 
-@pytest.mark.parametrize("code", ["AccessDenied", pytest.param("SlowDown", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("code", ["AccessDenied", pytest.param("SlowDown", marks=pytest.mark.long)])
 def test_nothing_is_published_where_a_folder_could_not_be_listed(
     counting: Counting, proxy: Proxy, code: str
 ) -> None:

@@ -182,7 +182,7 @@ def test_all_monthly_models(
     assert set(FIGURES) < set(results.keys())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.fuse
 @pytest.mark.timeout(900)
 def test_all_daily_models(

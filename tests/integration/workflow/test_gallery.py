@@ -55,10 +55,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.slow
 @pytest.mark.fuse
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("section", RUN, ids=lambda section: section.figures[0])
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(RUN[0], marks=pytest.mark.slow),
+        *(pytest.param(each, marks=pytest.mark.long) for each in RUN[1:]),
+    ],
+    ids=lambda section: section.figures[0],
+)
 def test_the_configuration_leads_to_its_figures(
     samples: Server, tmp_path: Path, section: Section
 ) -> None:
