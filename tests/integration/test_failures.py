@@ -325,7 +325,7 @@ def test_a_holder_at_the_end_of_the_run_is_named_and_the_next_run_is_clean(
     assert left == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_fuse_the_workflow_copies(project: Project, server: Server, tmp_path: Path) -> None:
     # The programs that Snakemake needs, and no s3fs.
     programs = tmp_path / "bin"

@@ -143,7 +143,7 @@ def test_broken_models_are_left_out_and_mended_ones_come_back(
         assert not hasattr(file, "models_left_out")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.fuse
 @pytest.mark.timeout(900)
 def test_all_monthly_models(
