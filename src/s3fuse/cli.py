@@ -11,17 +11,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import click
+import humanfriendly
 from click.shell_completion import CompletionItem, get_completion_class
+from humanfriendly.text import pluralize
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from s3fuse import __version__
+from s3fuse.cache.entries import remove_unused, url_of
+from s3fuse.cache.place import kept
 from s3fuse.doctor import Doctor, State
 from s3fuse.embedded_server import serving
 from s3fuse.errors import ObjectNotFound, QueryError, S3FuseError
@@ -297,6 +302,37 @@ def _state(each: Mount) -> str:
     if each.is_mounted:
         return "s3fs has ended"
     return "detached" if each.daemon and each.daemon.handle else "unmounted"
+
+
+@main.command()
+@click.option("--clear", is_flag=True, help="Remove what no job uses at this moment.")
+@click.option(
+    "--cache-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=default_cache_dir,
+    help="Where the plugin's setting says.  [default: in the temp directory]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the objects as JSON.")
+def cache(clear: bool, cache_dir: Path, as_json: bool) -> None:
+    """List what this node keeps of objects, for later jobs and runs; the last used comes last."""
+    found = sorted(kept(cache_dir), key=lambda each: each.used)
+    rows = [(_local_time(each.used), each.held, url_of(each.path)) for each in found]
+    if as_json:
+        names = ("used", "bytes", "url")
+        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1))
+    else:
+        for used, size, url in rows:
+            click.echo(f"{used}\t{humanfriendly.format_size(size, binary=True)}\t{_one_line(url)}")
+    held = humanfriendly.format_size(sum(each.held for each in found), binary=True)
+    click.echo(f"{held} of {pluralize(len(found), 'object')}.", err=True)
+    if clear:
+        removed = [each for each in found if remove_unused(each.path)]
+        freed = humanfriendly.format_size(sum(each.held for each in removed), binary=True)
+        click.echo(f"Removed {freed}; the rest is in use.", err=True)
+
+
+def _local_time(nanoseconds: int) -> str:
+    return f"{datetime.fromtimestamp(nanoseconds / 1e9):%Y-%m-%d %H:%M:%S}"
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

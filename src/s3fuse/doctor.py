@@ -22,6 +22,7 @@ from typing import Any
 
 import humanfriendly
 
+from s3fuse.cache.place import kept
 from s3fuse.errors import (
     AccessDenied,
     CredentialsError,
@@ -160,7 +161,9 @@ class Doctor:
     def _directories(self) -> str:
         root, cache = secure_directory(default_mount_root()), secure_directory(default_cache_dir())
         free = humanfriendly.format_size(shutil.disk_usage(cache).free)
-        return f"mounts in {root}; caches in {cache}, {free} free"
+        size = sum(each.held for each in kept(cache))
+        held = humanfriendly.format_size(size)
+        return f"mounts in {root}; caches in {cache}, {held} held and {free} free"
 
     def _left_behind(self) -> str:
         root = default_mount_root()

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from s3fuse.errors import ObjectChanged
-from s3fuse.gateway.failures import Failure, version_name
+from s3fuse.gateway.failures import Failure
 from s3fuse.mount.mounts import Mounts
-from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.objects import ObjectInfo, version_name
 from s3fuse.urls import S3Url, path_below
 from snakemake_storage_plugin_s3fuse.versions import Versions
 

@@ -100,10 +100,13 @@ class StorageProviderSettings(StorageProviderSettingsBase):
         "of the user, or in the temp directory)."
     )
     cache_dir: Optional[str] = _setting(
-        "Node-local directory on disk for what mounts have read (default: in the temp directory)."
+        "Directory on a disk of the node for what mounts have read, which later runs use, too "
+        "(default: in the temp directory)."
     )
     cache_size: Optional[int] = _setting(
-        "Bound of the cache of one mount, such as 20GiB (default: the free disk space).",
+        "Bound of what is kept on the node, such as 20GiB: one half for what later jobs and runs "
+        "use, too, one for the files that are open (default: what the disk has free, of which "
+        "the first half is kept).",
         **_as_size("cache_size"),
     )
     s3fs_options: Optional[str] = _setting("More options for s3fs-fuse, separated by commas.")

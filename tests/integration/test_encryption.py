@@ -19,7 +19,7 @@ from conftest import output_of, snakemake
 from publishing import publish
 from s3fuse.errors import AccessDenied, S3FuseError
 from s3fuse.gateway.catalogue import View
-from s3fuse.inputs.download import download
+from s3fuse.inputs.download import Copier
 from s3fuse.mount.mounts import Mounts
 from s3fuse.mount.options import MountOptions
 from s3fuse.mount.s3fs_cache.pending_uploads import unsent
@@ -108,7 +108,7 @@ def test_what_is_published_can_be_read(
         publish(store, tmp_path / "x", url)
         assert headers(store, bucket, "x") == WAYS[way][1]
     listed = store.list(bucket.url).objects["x"]
-    download(store, url, listed, tmp_path / "copy")
+    Copier(store).object(url, listed, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == content
     mount = made.mount(url.bucket, encrypting)
     for sequential in (False, True):
@@ -127,7 +127,7 @@ def test_without_the_key_it_is_a_sentence(
     other = base64.b64encode(os.urandom(32)).decode()
     for connection in (ceph.connection, replace(encrypting, sse_customer_key=other)):
         with pytest.raises(S3FuseError, match="sse_customer_key"):
-            download(Store(connection), bucket.url.child("x"), listed, tmp_path / "copy")
+            Copier(Store(connection)).object(bucket.url.child("x"), listed, tmp_path / "copy")
         assert not (tmp_path / "copy").exists()
 
 
@@ -149,7 +149,7 @@ def test_a_whole_run(
         assert headers(store, bucket, key) == told
         info = store.head(bucket.url.child(key))
         assert info
-        download(store, bucket.url.child(key), info, tmp_path / "copy")
+        Copier(store).object(bucket.url.child(key), info, tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == content
     again = snakemake(tmp_path, "--cores", "1", environment={**ceph.environment, **variables})
     assert "Nothing to be done" in output_of(again)
@@ -163,7 +163,9 @@ def test_a_read_write_mount_encrypts(
         content = written(mount.point / "x", 6_000_000)
     store = Store(encrypting)
     assert headers(store, bucket, "x") == WAYS[way][1]
-    download(store, bucket.url.child("x"), store.list(bucket.url).objects["x"], tmp_path / "copy")
+    Copier(store).object(
+        bucket.url.child("x"), store.list(bucket.url).objects["x"], tmp_path / "copy"
+    )
     assert (tmp_path / "copy").read_bytes() == content
 
 
@@ -206,9 +208,9 @@ def test_whoever_reads_pays_and_says_so(
     info = bucket.store.head(bucket.url.child("x"))
     assert info
     with pytest.raises(AccessDenied):
-        download(Store(ceph.guest), bucket.url.child("x"), info, tmp_path / "x")
+        Copier(Store(ceph.guest)).object(bucket.url.child("x"), info, tmp_path / "x")
     paying = replace(ceph.guest, requester_pays=True)
-    download(Store(paying), bucket.url.child("x"), info, tmp_path / "x")
+    Copier(Store(paying)).object(bucket.url.child("x"), info, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == b"content"
     mount = made.mount(bucket.url.bucket, paying)
     assert made.show(mount, View.of_object(info)).read_bytes() == b"content"

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import ROOT, Bucket, MakeBucket, daemons, mounted, output_of, snakemake
 from moto_store import serving_versions
+from reliability.runs import left_in
 from s3fuse.embedded_server import Server
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -172,4 +173,4 @@ def test_a_submit_script(tmp_path: Path, server: Server, make_bucket: MakeBucket
     assert mounted() == []
     assert [name for name in daemons() if name.startswith("s3fs")] == []
     assert not list((tmp_path / "copies").glob("*/job-*"))
-    assert not [path for path in Path(os.environ["TMPDIR"]).rglob("*") if path.is_file()]
+    assert left_in(Path(os.environ["TMPDIR"])) == []

@@ -18,7 +18,7 @@ from fault_proxy import Faults, Proxy, proxied
 from publishing import publish
 from s3fuse.embedded_server import Server
 from s3fuse.errors import CredentialsError, PublishError, S3FuseError
-from s3fuse.inputs.download import download
+from s3fuse.inputs.download import Copier
 from s3fuse.publish.journal import Journal
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
@@ -52,7 +52,7 @@ def test_copies_and_uploads_are_right_in_spite_of(
             # Connections of its own, or few would be made.
             store = behind(proxy, server)
             info = publish(store, source, url)
-            download(store, url, info, target)
+            Copier(store).object(url, info, target)
             assert target.read_bytes() == content
             assert (bucket.folder / f"{number}.bin").read_bytes() == content
         assert proxy.counts.injected.total() > 0
@@ -78,7 +78,7 @@ def test_a_store_that_is_away_for_ten_seconds(
             publish(store, tmp_path / "source", url)
             assert (bucket.folder / "x.bin").read_bytes() == content
         else:
-            download(store, url, info, tmp_path / "target")
+            Copier(store).object(url, info, tmp_path / "target")
             assert (tmp_path / "target").read_bytes() == content
         dropping.join()
         assert proxy.counts.injected["drop"] == 1

@@ -19,7 +19,7 @@ from fault_proxy import Faults, proxied
 from publishing import publish
 from s3fuse.errors import AccessDenied
 from s3fuse.gateway.catalogue import View
-from s3fuse.inputs.download import download
+from s3fuse.inputs.download import Copier
 from s3fuse.interactive import mounted as bucket_mounted
 from s3fuse.mount.mounts import Mounts
 from s3fuse.publish.journal import Journal
@@ -109,7 +109,7 @@ def plan_results(store: Store, folder: Path) -> None:
 
 def read(store: Store, folder: Path) -> None:
     info = store.list(S3Url(INPUT.bucket)).objects[INPUT.key]
-    download(store, INPUT, info, folder / "copy")
+    Copier(store).object(INPUT, info, folder / "copy")
 
 
 def write(store: Store, folder: Path) -> None:
@@ -194,7 +194,9 @@ def test_public_data_need_no_keys(cloud: Cloud, tmp_path: Path) -> None:
         with bucket_mounted(f"s3://{INPUT.bucket}", connection=public) as folder:
             assert (folder / INPUT.key).read_text() == "content"
         store = Store(public)
-        download(store, INPUT, store.list(S3Url(INPUT.bucket)).objects[INPUT.key], tmp_path / "y")
+        Copier(store).object(
+            INPUT, store.list(S3Url(INPUT.bucket)).objects[INPUT.key], tmp_path / "y"
+        )
         assert (tmp_path / "y").read_text() == "content"
         with pytest.raises(AccessDenied):
             Store(replace(cloud.admin, endpoint_url=proxy.endpoint_url)).list(INPUT.parent)
@@ -212,7 +214,7 @@ def test_without_listing_inputs_are_mounted_and_copied(cloud: Cloud, tmp_path: P
         assert mounts.show(mount, View.of_object(info)).read_text() == "content"
     finally:
         mounts.unmount_own()
-    download(Store(user), INPUT, info, tmp_path / "copy")
+    Copier(Store(user)).object(INPUT, info, tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "content"
     assert not Journal(tmp_path).has_notes
     assert mounted() == []

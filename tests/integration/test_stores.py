@@ -12,7 +12,7 @@ import pytest
 from conftest import mounted, output_of, snakemake
 from publishing import publish, publish_folder
 from s3fuse.errors import BucketNotFound, PublishError, S3FuseError
-from s3fuse.inputs.download import download
+from s3fuse.inputs.download import Copier
 from s3fuse.mount.mounts import Mounts
 from s3fuse.s3.parts import PART_SIZE
 from s3fuse.s3.store import Store
@@ -46,7 +46,7 @@ def test_published_replaced_copied_and_removed(store: Store, tmp_path: Path, siz
         # rclone tells in one when an upload began, and in the other when it had been written.
         assert start <= info.mtime <= listed.mtime <= time.time()
         assert replace(listed, mtime=info.mtime) == info
-        download(store, url, info, target)
+        Copier(store).object(url, info, target)
         assert target.read_bytes() == source.read_bytes()
     store.remove(url)
     assert store.head(url) is None
@@ -142,7 +142,7 @@ def test_a_workflow_runs_and_finds_nothing_to_do_again(
     assert mounted() == []
     info = store.head(BUCKET.child("out.bin"))
     assert info is not None
-    download(store, BUCKET.child("out.bin"), info, tmp_path / "back")
+    Copier(store).object(BUCKET.child("out.bin"), info, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == content
     again = snakemake(tmp_path, *words, "--config", *config, environment=any_store.environment)
     assert "Nothing to be done" in output_of(again)

@@ -20,6 +20,7 @@ import pytest
 
 from conftest import ROOT, Bucket, MakeBucket, snakemake_command
 from demo import COPY_BELOW
+from reliability.runs import left_in
 from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, cluster
 
@@ -184,8 +185,7 @@ def _nothing_left(slurm: Cluster, server: Server, tmp_path: Path) -> Iterator[No
     slurm.wait_until_idle()
     slurm.assert_unmounted()
     for node in slurm.nodes:
-        left = [path for path in node.disk.rglob("*") if not path.is_dir()]
-        assert left == [], f"{node.name} has files of ours"
+        assert left_in(node.disk) == [], f"{node.name} has files of ours"
         assert not list(node.disk.glob("copies/*/run-*")), f"{node.name} has folders of jobs"
 
 

@@ -10,11 +10,13 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from conftest import MakeBucket
+from fault_proxy import Proxy
 from s3fuse.embedded_server import Server
 from slurm.cluster import Cluster, SlurmNode, wait_for
 from slurm.conftest import NAMES, SIZE, MakeRun, Run, fill, next_job
@@ -148,6 +150,33 @@ def test_a_group_mounts_once(slurm: Cluster, make_run: MakeRun, tries: range) ->
         (log,) = run.job_logs.values()
         assert log.count("Mounted s3://") == 1
         assert len(set(re.findall(r"Mounted (s3://\S+)", log))) == 1
+
+
+def test_jobs_of_a_node_share_what_has_come(
+    slurm: Cluster, proxy: Proxy, make_run: MakeRun, make_bucket: MakeBucket
+) -> None:
+    """Also of a job that was killed while it read."""
+    on_one_node = ("--default-resources", "slurm_extra='--nodelist=n1'", "mem_mb=100")
+    inputs = fill(make_bucket(), SIZE)
+    killed, first, second = (make_run() for _ in range(3))
+    for run in (killed, first, second):
+        run.inputs = inputs
+        run.server = replace(run.server, endpoint_url=proxy.endpoint_url)
+    killed.pauses = dict.fromkeys(NAMES, 60.0)
+    killed.start(*on_one_node)
+    node = node_of(slurm, killed)
+    wait_for(node.mounted, 60, "nothing was mounted")
+    wait_for(lambda: proxy.counts.read > SIZE // 2, 60, "nothing was read")
+    slurm.ask("scancel", "--full", "--signal=KILL", *killed.jobs)
+    killed.wait()
+    slurm.wait_until_idle()
+    moved = proxy.counts.read
+    for run in (first, second):
+        run.start(*on_one_node)
+        assert run.wait() == 0, run.output[-3000:]
+        assert run.is_right
+    assert proxy.counts.read <= 1.02 * len(NAMES) * SIZE + SIZE // 10
+    assert moved > 0
 
 
 @pytest.mark.parametrize("size", [SIZE, 4 * SIZE], ids=["already here", "still to come"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -101,17 +102,17 @@ def measure(
         environment = {**place.environment, "TMPDIR": str(folder)}
         if workload.memory:
             environment["DASK_ARRAY__CHUNK_SIZE"] = "32MiB"
-        if workload.twice:
+        for _ in range(workload.before):
             run(workdir, words, environment)
         proxy.reset_counts()
         limited = memory(workload.memory) if workload.memory else nullcontext()
         with limited as prepare, Peak(folder / default_cache_dir().name) as disk:
-            job, command = run(workdir, words, environment, prepare)
+            taken = [run(workdir, words, environment, prepare) for _ in range(workload.runs)]
         counts = proxy.counts
     shutil.rmtree(folder, ignore_errors=True)
     return {
-        "job": round(job, 3),
-        "command": round(command, 3),
+        "job": round(statistics.mean(job for job, _ in taken), 3),
+        "command": round(statistics.mean(command for _, command in taken), 3),
         "requests": dict(counts.requests),
         "received": counts.received,
         "sent": counts.sent,

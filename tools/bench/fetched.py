@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from s3fuse.gateway.cache import BLOCK, PIECE
+from s3fuse.cache.entries import BLOCK
+from s3fuse.gateway.cache import PIECE
 from s3fuse.gateway.metadata import HEAD, NODE, TAIL
 
 #: What s3fs asks for where a byte is missing, and bytes of a page, from whose start it does.

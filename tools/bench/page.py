@@ -87,7 +87,7 @@ def share(workload: Workload, limit: Limit, sides: Sides, side: str = "s3fuse") 
     """Seconds of a side, of this project if none is named, over those that are allowed."""
     others = [seconds(workload, sides[side]) for side in limit.of if side in sides]
     # At the speed of one connection.
-    allowed = limit.ratio * min(others) + limit.plus_upload / 90e6
+    allowed = limit.ratio * min(others) + limit.plus_upload / 90e6 + limit.plus_seconds
     return seconds(workload, sides[side]) / allowed
 
 
@@ -130,7 +130,8 @@ def _measured(workload: Workload, sides: Sides) -> list[Limit]:
 def _of(limit: Limit) -> str:
     of = limit.of[0] if len(limit.of) == 1 else "the fastest other remote side"
     upload = " + one upload" if limit.plus_upload else ""
-    return f"{limit.ratio:.3g} × {of}{upload}"
+    seconds = f" + {limit.plus_seconds:g} s" if limit.plus_seconds else ""
+    return f"{limit.ratio:.3g} × {of}{upload}{seconds}"
 
 
 def deviations(key: str, samples: list[Sample]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,14 @@ class Limit:
         ... the seconds of the fastest of these sides.
     plus_upload : float
         Bytes whose upload at one connection's speed is allowed beside.
+    plus_seconds : float
+        So much is allowed beside.
     """
 
     ratio: float
     of: Sequence[str]
     plus_upload: float = 0.0
+    plus_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ class Workload:
         Bytes of objects that this project reads, whatever the machine.
     whole_command : bool
         Whether Snakemake's own start is part of what is judged.
-    twice : bool
-        Whether it is the second run that is measured.
+    before : int
+        Runs before the one that is measured, on the same node.
+    runs : int
+        Runs that are measured together; of the seconds, the mean.
     """
 
     title: str
@@ -92,7 +97,8 @@ class Workload:
     options: Sequence[str] = ()
     snakefile: str = "Snakefile"
     command: str = ""
-    twice: bool = False
+    before: int = 0
+    runs: int = 1
 
     def config(self, place: Place, run: str) -> dict[str, Any]:
         """The configuration of Snakemake for one run."""
@@ -147,7 +153,7 @@ def _fetched(*positions: int) -> Fetched:
 ONE_DAY = _fetched(LEAF_200, DAY_200)
 
 EVERYONE = ("s3fuse", *REMOTE, "local disk")
-WORKLOADS: Mapping[str, Workload] = {
+ONE_FILE: Mapping[str, Workload] = {
     "W1": Workload(
         "10 × 10 points of one day of 379 MB",
         "year",
@@ -188,6 +194,9 @@ WORKLOADS: Mapping[str, Workload] = {
         step="mean",
         access="sequential",
     ),
+}
+WORKLOADS: Mapping[str, Workload] = {
+    **ONE_FILE,
     "W4": Workload(
         "save a lazy cube of 62 MB in 60 chunks",
         "year",
@@ -240,7 +249,7 @@ WORKLOADS: Mapping[str, Workload] = {
         exactly={"LIST": 2},
         bytes_read=0,
         command="head -c 1000 {input} > {output}",
-        twice=True,
+        before=1,
     ),
     "W8": Workload(
         "60 jobs with Iris, 5 MB in, 1 MB out",
@@ -265,5 +274,30 @@ WORKLOADS: Mapping[str, Workload] = {
         step="mean",
         access="sequential",
         options=("--storage-s3fuse-cache-size", "1GB"),
+    ),
+    **{
+        f"W10, {key}": replace(
+            workload,
+            title=f"{workload.title}, in another run on the node",
+            sides=("s3fuse", "local disk"),
+            limits=[Limit(1, ["local disk"], plus_seconds=0.4)],
+            megabytes=None,
+            requests=None,
+            exactly={"LIST": 2, "PUT": 1},
+            bytes_read=0,
+            options=("--forceall",),
+            before=1,
+        )
+        for key, workload in ONE_FILE.items()
+    },
+    "W11": replace(
+        ONE_FILE["W3"],
+        title="20 runs that take the time mean, one after the other",
+        sides=("s3fuse",),
+        limits=[],
+        rounds=1,
+        exactly={},
+        options=("--forceall",),
+        runs=20,
     ),
 }

@@ -26,7 +26,7 @@ from reliability.publications import (
     refuse_second_output,
 )
 from reliability.replacements import replace_one
-from reliability.runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, nothing
+from reliability.runs import INPUTS, NAMES, ODD_NAMES, RIGHT, Lab, Try, left_in, nothing
 from s3fuse.gateway.keeper import GATEWAY
 from s3fuse.mount.mounts import Mounts
 
@@ -72,14 +72,31 @@ class Case:
         return [Try(lab, folder, results, seed, self.before, self.during, names).run()]
 
 
+@dataclass(frozen=True)
 class Concurrent(Case):
-    """Runs in working directories of their own, on the same buckets at the same time."""
+    """Runs in working directories of their own, on the same buckets at the same time.
+
+    Attributes
+    ----------
+    has_one_cache : bool
+        Whether what one has read is there for the others.
+    """
+
+    has_one_cache: bool = False
 
     def outcomes(self, lab: Lab, seed: int) -> list[str]:
         """Run all at once."""
         bucket = lab.new_bucket(f"try-{seed}")
+        cache = ["--storage-s3fuse-cache-dir", str(lab.base / f"cache-{seed}")]
         tries = [
-            Try(lab, lab.base / f"try-{seed}-{number}", bucket.child(f"run{number}/"), seed)
+            Try(
+                lab,
+                lab.base / f"try-{seed}-{number}",
+                bucket.child(f"run{number}/"),
+                seed,
+                is_direct=self.has_one_cache,
+                options=cache if self.has_one_cache else [],
+            )
             for number in range(CONCURRENT)
         ]
         with ThreadPoolExecutor(CONCURRENT) as pool:
@@ -148,7 +165,7 @@ class Cycles(Case):
         seen = (mount.point / f"{NAMES[0]}.bin").stat().st_size
         daemon = mount.daemon
         mounts.unmount_own()
-        left = [*(folder / "run").iterdir(), *(folder / "cache").iterdir()]
+        left = [*(folder / "run").iterdir(), *left_in(folder / "cache")]
         is_clean = not mount.is_mounted and daemon is not None and daemon.handle is None
         leaks = len(os.listdir("/proc/self/fd")) > len(open_before)
         return RIGHT if seen == 200_000 and is_clean and not left and not leaks else "left behind"
@@ -350,6 +367,9 @@ CASES: dict[str, Case] = {
     "an object of a whole bucket with versions is replaced": Replacement(versioned=True),
     "odd keys": Case(names=odd_names, rounds=FEW),
     f"{CONCURRENT} runs on the same buckets at once": Concurrent(rounds=2, is_alone=True),
+    f"{CONCURRENT} runs on one cache at once": Concurrent(
+        rounds=2, is_alone=True, has_one_cache=True
+    ),
     "mounted and unmounted": Cycles(is_alone=True),
     "killed between two completions": Publishing(fault=kill_between_completions),
     "two runs on the same keys": Race(),

@@ -22,6 +22,7 @@ from iris.cube import Cube
 from iris.fileformats.netcdf import save
 
 from fault_proxy import Faults, Proxy, proxied
+from s3fuse.cache.place import ENTRIES
 from s3fuse.embedded_server import Server
 from s3fuse.gateway.keeper import GATEWAY, KEEPER
 from s3fuse.publish.commit import NAME as COMMIT
@@ -128,6 +129,8 @@ class Try:
         Break something before the run starts, or while it runs.
     names : sequence of str
         Which inputs to use, beside the large one.
+    is_direct : bool
+        Whether nothing is between it and the server, which has one name for all then.
     """
 
     lab: Lab
@@ -137,6 +140,7 @@ class Try:
     before: Callable[[Try], None] = nothing
     during: Callable[[Try], None] = nothing
     names: Sequence[str] = NAMES
+    is_direct: bool = False
     random: random.Random = field(init=False)
     faults: Faults = field(default_factory=lambda: Faults(connection_bandwidth=20e6))
     proxy: Proxy = field(init=False)
@@ -172,7 +176,11 @@ class Try:
         environment = {
             **os.environ,
             **self.lab.server.environment,
-            "SNAKEMAKE_STORAGE_S3FUSE_ENDPOINT_URL": self.proxy.endpoint_url,
+            **(
+                {}
+                if self.is_direct
+                else {"SNAKEMAKE_STORAGE_S3FUSE_ENDPOINT_URL": self.proxy.endpoint_url}
+            ),
             "XDG_RUNTIME_DIR": str(self.run_time),
             "TMPDIR": str(self.run_time),
         }
@@ -288,5 +296,10 @@ class Try:
         internal = self.lab.store.list(self.results, recursive=True).internal
         if any(key.rpartition("/")[2].startswith(COMMIT) for key in internal):
             return "a commit record"
-        files = [str(path) for path in self.run_time.rglob("*") if path.is_file()]
-        return ", ".join(files)
+        return ", ".join(map(str, left_in(self.run_time)))
+
+
+def left_in(folder: Path) -> list[Path]:
+    """Return the files in a run-time or temp directory, but what is kept for later runs."""
+    kept = {each for each in folder.rglob(f"{ENTRIES}-*") if each.is_dir()}
+    return [path for path in folder.rglob("*") if path.is_file() and kept.isdisjoint(path.parents)]

@@ -1,9 +1,7 @@
-"""What has come of objects, in sparse files on this node, in blocks.
+"""The objects that a gateway reads: opened in the cache of its node, and fetched into it.
 
-Only a gateway writes into its cache, so a block is marked as present when all of its bytes
-have been written, and never before.  A file is never cut and no hole is punched into it, as
-an answer may be on its way from it: what makes room is a whole file, unlinked, whose bytes
-stay readable for whoever has it open.
+What is on its way through this gateway is a task that anybody here can wait for; what
+another process fetches is looked for again and again, as it may be killed.
 """
 
 from __future__ import annotations
@@ -11,171 +9,139 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from s3fuse.gateway.failures import version_name
+from s3fuse.cache.entries import BLOCK, Entry, Gone, remove
+from s3fuse.cache.place import EntryPlace, entry_of
+from s3fuse.cache.room import NoRoom, Room
 from s3fuse.gateway.strides import Strides
-from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.objects import ObjectInfo, version_name
 
-#: How the names of files begin.
+#: How the names of files begin to which links of jobs may lead.
 FILE = "object-"
-#: Bytes of a block: the least that is fetched.
-BLOCK = 64 * 1024
 #: Bytes of a piece: the most that is fetched by one request.
 PIECE = 2**20
 #: Seconds for which a file stays after its path was told, as a link to it is made then.
 PROMISED = 60.0
 #: Seconds between two looks for links, of which there may be thousands.
 LOOKED = 1.0
-#: Share of what a disk has free that a cache without a bound leaves to others.
-SPARE = 0.05
-
-_MISSING, _COMING, _HERE = 0, 1, 2
+#: Seconds between two looks at what another process fetches: the first ones, and the later ones.
+SOON, LATER = 0.002, 0.05
+#: Seconds after which it is fetched around the cache, as that process may be stopped.
+PATIENCE = 30.0
 
 #: Fetches a span of an object, and gives each chunk of it with its position to a function.
 Fetch = Callable[[ObjectInfo, int, int, Callable[[bytes, int], None]], Awaitable[None]]
-#: Starts to compare a whole object, in an open file, with what is known of it.
-Compare = Callable[[ObjectInfo, IO[bytes]], object]
+#: Starts to compare a whole object, in an open file, with what is known of it: is it right?
+Compare = Callable[[ObjectInfo, IO[bytes]], "asyncio.Future[bool]"]
 
 
-class NoRoom(Exception):
-    """What is wanted does not fit into the cache."""
-
-
-class CachedObject:
-    """One version of an object, as far as it has come.
+class OpenObject:
+    """One version of an object, while it is used here.
 
     Parameters
     ----------
     info : ObjectInfo
         The version.
-    folder : Path
-        Where its file will be.
-    fetch : Fetch
-        Brings what is missing.
-    compare : Compare
-        Is called when all has come, and before anybody is sent the last of it.
+    entry : Entry
+        What has come of it to this node.
+    bring : callable
+        Has blocks of it come.
 
     Attributes
     ----------
-    strides : Strides
-        Where it was read.
+    info, entry
+        The parameters.
+    users : int
+        How many use it.
+    is_comparing : bool
+        Whether all of it is being compared, or was.
     """
 
-    def __init__(self, info: ObjectInfo, folder: Path, fetch: Fetch, compare: Compare) -> None:
-        with tempfile.NamedTemporaryFile(prefix=FILE, dir=folder, delete=False) as file:
-            self.info, self.path = info, Path(file.name)
-            try:
-                file.truncate(info.size)
-            except OSError:
-                self.drop()
-                raise
-        self._fetch, self._compare = fetch, compare
-        self.strides = Strides(info.size)
-        self._blocks = bytearray(-(-info.size // BLOCK))
-        self._coming: dict[int, asyncio.Future[None]] = {}
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of it has come."""
-        return len(self._blocks) == self._blocks.count(_HERE)
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether some of it is on its way."""
-        return bool(self._coming)
-
-    @property
-    def held(self) -> int:
-        """Bytes that have come or are on their way."""
-        return (len(self._blocks) - self._blocks.count(_MISSING)) * BLOCK
+    def __init__(
+        self,
+        info: ObjectInfo,
+        entry: Entry,
+        bring: Callable[[OpenObject, range], Awaitable[None]],
+    ) -> None:
+        self.info, self.entry = info, entry
+        self.users = 0
+        self.is_comparing = False
+        self._bring = bring
+        self._coming: dict[int, asyncio.Task[None]] = {}
 
     def missing(self, start: int, end: int) -> int:
         """Count the bytes between two positions that have neither come nor are on their way."""
-        first, last = _blocks(start, end)
-        return self._blocks.count(_MISSING, first, last) * BLOCK
+        spans = self.entry.missing(*_blocks(start, end))
+        return sum(block not in self._coming for span in spans for block in span) * BLOCK
 
-    def order(self, start: int, end: int, piece: int = PIECE) -> list[asyncio.Future[None]]:
-        """Have what is missing between two positions fetched; returns what to wait for."""
-        first, last = _blocks(start, end)
-        position = first
-        while (position := self._blocks.find(_MISSING, position, last)) >= 0:
-            behind = min(position + piece // BLOCK, last)
-            for state in (_COMING, _HERE):
-                if (found := self._blocks.find(state, position, behind)) >= 0:
-                    behind = found
-            self._start(position, behind)
-            position = behind
-        if self._blocks.find(_COMING, first, last) < 0:
-            return []
-        return list({each for block, each in self._coming.items() if first <= block < last})
+    def order(self, start: int, end: int, piece: int = PIECE) -> set[asyncio.Task[None]]:
+        """Have what is missing between two positions fetched; returns what to wait for.
 
-    @contextlib.asynccontextmanager
-    async def having(self, start: int, end: int) -> AsyncIterator[IO[bytes]]:
-        """Have the file open, with all between two positions in it.
+        Parameters
+        ----------
+        start, end : int
+            The positions.
+        piece : int
+            The most bytes of a request.
+        """
+        coming: set[asyncio.Task[None]] = set()
+        for span in self.entry.missing(*_blocks(start, end)):
+            first = span.start
+            while first < span.stop:
+                task = self._coming.get(first)
+                if task is None:
+                    last = min(first + piece // BLOCK, span.stop)
+                    last = next((b for b in range(first, last) if b in self._coming), last)
+                    task = self._start(range(first, last))
+                    first = last
+                else:
+                    first += 1
+                coming.add(task)
+        return coming
+
+    async def bring(self, start: int, end: int) -> None:
+        """Have all between two positions come.
 
         Raises
         ------
         Exception
             What kept it from coming.
         """
-        # Before anything else happens, or it may be dropped.
-        with self.path.open("rb", buffering=0) as file:
-            if coming := self.order(start, end):
-                # One that fails ends the wait; the others go on, as somebody may want them.
-                await asyncio.gather(*map(asyncio.shield, coming))
-            yield file
+        if coming := self.order(start, end):
+            # One that fails ends the wait; the others go on, as somebody may want them.
+            await asyncio.gather(*map(asyncio.shield, coming))
 
-    def drop(self) -> None:
-        """Unlink the file; who has it open reads on."""
-        self.path.unlink(missing_ok=True)
-
-    def _start(self, first: int, last: int) -> None:
-        self._blocks[first:last] = bytes([_COMING]) * (last - first)
-        task = asyncio.ensure_future(self._bring(first, last))
+    def _start(self, span: range) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._bring(self, span))
         # Whoever waits for it is told; a hint that fails is nobody's loss.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._coming |= dict.fromkeys(range(first, last), task)
+        self.users += 1
+        self._coming |= dict.fromkeys(span, task)
+        return task
 
-    async def _bring(self, first: int, last: int) -> None:
-        start, end = first * BLOCK, min(last * BLOCK, self.info.size)
-        state = _MISSING
-        try:
-            with self.path.open("r+b", buffering=0) as file:
-                write = functools.partial(_write, file.fileno())
-                await self._fetch(self.info, start, end, write)
-            if self._blocks.count(_HERE) + last - first == len(self._blocks):
-                self._compare(self.info, self.path.open("rb"))
-            state = _HERE
-        finally:
-            self._blocks[first:last] = bytes([state]) * (last - first)
-            for block in range(first, last):
-                del self._coming[block]
-
-
-def _write(descriptor: int, chunk: bytes, position: int) -> None:
-    while chunk:
-        written = os.pwrite(descriptor, chunk, position)
-        chunk, position = chunk[written:], position + written
+    def has_come(self, span: range) -> None:
+        """Forget that blocks are on their way."""
+        for block in span:
+            del self._coming[block]
 
 
 def _blocks(start: int, end: int) -> tuple[int, int]:
     return start // BLOCK, -(-end // BLOCK)
 
 
-@dataclass(eq=False)
+@dataclass
 class _Lent:
-    """A whole object, to whose file links of jobs may lead.
+    """A whole object to whose file links of jobs may lead.
 
     Attributes
     ----------
-    found : CachedObject
+    info : ObjectInfo
         The object.
     state : tuple of int
         What changes when somebody writes to the file.
@@ -183,9 +149,9 @@ class _Lent:
         When its path was told last.
     """
 
-    found: CachedObject
+    info: ObjectInfo
     state: tuple[int, ...]
-    told: float = 0.0
+    told: float
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -198,61 +164,89 @@ def _state(path: Path) -> tuple[int, ...]:
 
 @dataclass
 class Cache:
-    """The objects of a mount that are on this node, up to a bound.
+    """The objects of a bucket in the cache of this node, as a gateway uses them.
 
     Parameters
     ----------
-    folder : Path
-        Where their files are; nobody else writes there.
+    room : Room
+        Where their entries are, and how much they may hold.
+    links : Path
+        A directory of this gateway on the same disk, for the files that it lends.
+    endpoint_url : str, optional
+        The store; AWS if left out.
+    bucket : str
+        The bucket.
     fetch : Fetch
         Brings what is missing.
     compare : Compare
-        Is called for each object that has come whole.
-    bound : int, optional
-        Bytes; what the disk has free if left out.
+        Is called for each object that is there as a whole.
     linked : callable
         Finds the files to which links of jobs lead.
     """
 
-    folder: Path
+    room: Room
+    links: Path
+    endpoint_url: str | None
+    bucket: str
     fetch: Fetch
     compare: Compare
-    bound: int | None = None
     linked: Callable[[], set[Path]] = set
-    _objects: dict[str, CachedObject] = field(init=False, default_factory=dict)
-    _sizes: dict[str, int] = field(init=False, default_factory=dict)
+    _open: dict[str, OpenObject] = field(init=False, default_factory=dict)
+    _strides: dict[str, Strides] = field(init=False, default_factory=dict)
+    _moved: Counter[str] = field(init=False, default_factory=Counter)
     _lent: dict[Path, _Lent] = field(init=False, default_factory=dict)
     # The files to which links led, and when.
     _found: set[Path] = field(init=False, default_factory=set)
     _looked: float = field(init=False, default=-LOOKED)
 
-    def find(self, info: ObjectInfo) -> CachedObject | None:
-        """Return a version of an object as far as it has come; None if nothing of it has."""
-        return self._objects.get(version_name(info))
-
-    def reserve(self, info: ObjectInfo, start: int, end: int) -> CachedObject:
-        """Make room for a span of an object: what was used longest ago goes first.
+    @contextlib.contextmanager
+    def using(self, info: ObjectInfo) -> Iterator[OpenObject]:
+        """Use a version of an object: as long as the context lasts, nobody removes it.
 
         Raises
         ------
-        NoRoom
-            If there is not so much.
-        OSError
-            If the disk is full.
+        NoRoom, OSError
+            If there is no room even for a note of it.
         """
-        found = self._touch(info)
         name = version_name(info)
-        missing = found.missing(start, end)
-        while missing and not self._has_room(missing):
-            self._make_room(missing, name)
-            # It may have gone itself, and more is missing then.
-            found = self._touch(info)
-            missing = found.missing(start, end)
-        if missing:
-            self._sizes[name] = found.held + missing
-        return found
+        if name not in self._open:
+            self._open[name] = OpenObject(info, self._place(info).open(), self._bring)
+        found = self._open[name]
+        found.users += 1
+        try:
+            self._see_whole(found)
+            yield found
+        finally:
+            self._leave(found)
 
-    def lend(self, found: CachedObject) -> Path | None:
+    @contextlib.asynccontextmanager
+    async def having(self, info: ObjectInfo, start: int, end: int) -> AsyncIterator[IO[bytes]]:
+        """Have the file open, with all between two positions in it.
+
+        Raises
+        ------
+        Exception
+            What kept it from coming; `NoRoom` if it does not fit.
+        """
+        with self.using(info) as found:
+            try:
+                await found.bring(start, end)
+            except NoRoom:
+                # What it has lent itself keeps room.
+                if not self._take_back():
+                    raise
+                await found.bring(start, end)
+            yield found.entry.data
+
+    def strides(self, info: ObjectInfo) -> Strides:
+        """Return where a version was read."""
+        return self._strides.setdefault(version_name(info), Strides(info.size))
+
+    def moved(self, info: ObjectInfo) -> int:
+        """Return the bytes of a version that have come to this node through this gateway."""
+        return self._moved[version_name(info)]
+
+    def lend(self, info: ObjectInfo) -> Path | None:
         """Return the file of a whole object, for links of jobs to lead to.
 
         Such files take half of the bound at most; the other half is for what is read in pieces.
@@ -260,53 +254,102 @@ class Cache:
         Returns
         -------
         Path, optional
-            None if there is no room for it, or if it has gone meanwhile.
+            None if not all of it is there, or there is no room for it.
         """
-        if not found.is_whole or self.find(found.info) is not found:
+        place = self._place(info)
+        path = self.links / f"{FILE}{place.path.name}"
+        lent = self._lent.get(path)
+        try:
+            if lent is None and place.path.exists():
+                with self.using(info) as found:
+                    if found.entry.is_whole and self._may_lend(info.size):
+                        found.entry.link(path)
+                        lent = self._lent[path] = _Lent(info, _state(path), 0)
+        except (NoRoom, OSError, Gone):
             return None
-        if found.path not in self._lent:
-            in_use = self._in_use()
-            self._lent = {path: lent for path, lent in self._lent.items() if path in in_use}
-            size = sum(each.found.info.size for each in self._lent.values())
-            if self.bound is not None and size + found.info.size > self.bound // 2:
-                return None
-            # A job that writes to it would change it for others.
-            found.path.chmod(0o400)
-            self._lent[found.path] = _Lent(found, _state(found.path))
-        self._lent[found.path].told = time.monotonic()
-        return found.path
-
-    def is_lent(self, found: CachedObject) -> bool:
-        """Tell whether links of jobs may lead to the file of an object."""
-        return found.path in self._lent
+        if lent is None:
+            return None
+        lent.told = time.monotonic()
+        return path
 
     def edited(self) -> list[ObjectInfo]:
         """Return the objects whose files somebody has written to, as root can."""
-        states = {each: _state(each.found.path) for each in self._lent.values()}
+        states = [(lent, _state(path)) for path, lent in self._lent.items()]
         # What somebody has unlinked, nobody can have read.
-        return [each.found.info for each, state in states.items() if state not in ((), each.state)]
+        return [lent.info for lent, state in states if state not in ((), lent.state)]
 
     def forget(self, info: ObjectInfo) -> None:
         """Drop a version of an object that turned out to be wrong."""
-        name = version_name(info)
-        if found := self._objects.pop(name, None):
-            self._sizes.pop(name)
-            self._lent.pop(found.path, None)
-            found.drop()
+        path = self._place(info).path
+        self._lent.pop(self.links / f"{FILE}{path.name}", None)
+        remove(path)
 
-    def held(self, info: ObjectInfo) -> int:
-        """Return the bytes of a version that have come or are on their way."""
-        found = self.find(info)
-        return min(found.held, info.size) if found else 0
+    def _leave(self, found: OpenObject) -> None:
+        found.users -= 1
+        if not found.users:
+            del self._open[version_name(found.info)]
+            found.entry.close()
 
-    def _touch(self, info: ObjectInfo) -> CachedObject:
-        """Return a version of an object, new or not, as the one that was used last."""
-        name = version_name(info)
-        found = self._objects.pop(name, None)
-        found = found or CachedObject(info, self.folder, self.fetch, self.compare)
-        self._objects[name] = found
-        self._sizes.setdefault(name, 0)
-        return found
+    async def _bring(self, found: OpenObject, span: range) -> None:
+        """Have blocks come, from the store or by another process."""
+        wait, deadline = SOON, time.monotonic() + PATIENCE
+        try:
+            while found.entry.missing(span.start, span.stop):
+                if found.entry.lock(span):
+                    try:
+                        await self._fetch(found, span)
+                    finally:
+                        found.entry.unlock(span)
+                    break
+                if time.monotonic() > deadline:
+                    raise NoRoom
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LATER)
+            # Before anybody is sent the last of it.
+            self._see_whole(found)
+        finally:
+            found.has_come(span)
+            self._leave(found)
+
+    async def _fetch(self, found: OpenObject, span: range) -> None:
+        """Fetch what is missing of blocks that are locked."""
+        info, entry = found.info, found.entry
+        missing = entry.missing(span.start, span.stop)
+        self.room.take(entry, missing)
+        for each in missing:
+            start, end = each.start * BLOCK, min(each.stop * BLOCK, info.size)
+            await self.fetch(info, start, end, entry.write)
+            entry.mark(each)
+            self._moved[version_name(info)] += end - start
+
+    def _see_whole(self, found: OpenObject) -> None:
+        """Have an object compared that has come whole, by whomever."""
+        if found.is_comparing or not found.entry.is_whole or found.entry.is_compared:
+            return
+        found.is_comparing = True
+        found.users += 1
+        task = self.compare(found.info, found.entry.reopened())
+        task.add_done_callback(functools.partial(self._compared, found))
+
+    def _compared(self, found: OpenObject, task: asyncio.Future[bool]) -> None:
+        if not task.cancelled() and not task.exception() and task.result():
+            found.entry.compared()
+        self._leave(found)
+
+    def _may_lend(self, size: int) -> bool:
+        if self.room.bound is None:
+            return True
+        self._take_back()
+        return size + sum(lent.info.size for lent in self._lent.values()) <= self.room.bound // 2
+
+    def _take_back(self) -> bool:
+        """Take back what is lent and not in use any more; returns whether there was any."""
+        in_use = self._in_use() if self._lent else set()
+        unused = [path for path in self._lent if path not in in_use]
+        for path in unused:
+            path.unlink(missing_ok=True)
+            del self._lent[path]
+        return bool(unused)
 
     def _in_use(self) -> set[Path]:
         """Return the files to which links lead, or will in a moment."""
@@ -316,23 +359,5 @@ class Cache:
         told = {path for path, lent in self._lent.items() if now - lent.told < PROMISED}
         return self._found | told
 
-    def _has_room(self, size: int) -> bool:
-        status = os.statvfs(self.folder)
-        free = status.f_bavail * status.f_frsize
-        if free * (1 - SPARE) < size:
-            return False
-        return self.bound is None or sum(self._sizes.values()) + size <= self.bound
-
-    def _make_room(self, size: int, name: str) -> None:
-        linked = self._in_use() if self._lent else set()
-        # The one that is wanted goes last: in a bound smaller than itself, its parts follow
-        # each other.
-        for each in [*(key for key in self._objects if key != name), name]:
-            found = self._objects[each]
-            if self._sizes[each] and not found.is_coming and found.path not in linked:
-                self._objects.pop(each).drop()
-                self._sizes.pop(each)
-                self._lent.pop(found.path, None)
-                if self._has_room(size):
-                    return
-        raise NoRoom
+    def _place(self, info: ObjectInfo) -> EntryPlace:
+        return entry_of(self.room.folder, self.endpoint_url, self.bucket, info)

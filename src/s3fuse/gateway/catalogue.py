@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s3fuse.gateway.answers import Page
-from s3fuse.gateway.failures import version_name
-from s3fuse.s3.objects import INTERNAL, ObjectInfo
+from s3fuse.s3.objects import INTERNAL, ObjectInfo, version_name
 
 #: The file in the directory of a mount that holds what was said.
 CATALOGUE = "catalogue.jsonl"

@@ -15,17 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from s3fuse.s3.objects import ObjectInfo
+from s3fuse.s3.objects import ObjectInfo, version_name
 
 #: The file in the directory of a mount.
 FAILURES = "failures.jsonl"
 #: Seconds between two lines of the file about the same.
 AGAIN = 1.0
-
-
-def version_name(info: ObjectInfo) -> str:
-    """Return what tells a version of an object from all others in its bucket."""
-    return f"{info.etag} {info.size} {info.mtime:.0f} {info.key}"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 
+from s3fuse.cache.entries import BLOCK
 from s3fuse.gateway import hdf5
-from s3fuse.gateway.cache import BLOCK, Cache, CachedObject, NoRoom
+from s3fuse.gateway.cache import Cache
 from s3fuse.s3.objects import ObjectInfo
 
 #: Bytes of the head of a file; the kernel reads a little further than a program does.
@@ -60,9 +61,7 @@ async def fetch_metadata(cache: Cache, info: ObjectInfo) -> None:
             return
 
 
-async def fetch_whole(
-    cache: Cache, info: ObjectInfo, piece: int, at_a_time: int
-) -> CachedObject | None:
+async def fetch_whole(cache: Cache, info: ObjectInfo, piece: int, at_a_time: int) -> None:
     """Have all of an object come into the cache.
 
     Parameters
@@ -76,35 +75,27 @@ async def fetch_whole(
     at_a_time : int
         Requests that are under way at the same time.
 
-    Returns
-    -------
-    CachedObject, optional
-        None if there was no room for it.
-
     Raises
     ------
-    S3FuseError, OSError
+    S3FuseError, OSError, NoRoom
         What kept it from coming.
     """
     places = iter(range(0, info.size, piece))
+    with cache.using(info) as found:
 
-    async def work() -> None:
-        for start in places:
-            end = min(start + piece, info.size)
-            found = cache.reserve(info, start, end)
-            await asyncio.gather(*found.order(start, end, piece))
+        async def work() -> None:
+            for start in places:
+                end = min(start + piece, info.size)
+                await asyncio.gather(*found.order(start, end, piece))
 
-    try:
-        await asyncio.gather(*(work() for _ in range(at_a_time)))
-    except NoRoom:
-        return None
-    found = cache.find(info)
-    return found if found and found.is_whole else None
+        ends = await asyncio.gather(*(work() for _ in range(at_a_time)), return_exceptions=True)
+        for error in filter(None, ends):
+            raise error
 
 
 async def _piece(cache: Cache, info: ObjectInfo, span: range) -> bytes:
     start, end = span.start * BLOCK, min(span.stop * BLOCK, info.size)
-    async with cache.reserve(info, start, end).having(start, end) as file:
+    async with cache.having(info, start, end) as file:
         return os.pread(file.fileno(), end - start, start)
 
 

@@ -33,10 +33,14 @@ class GatewayOptions:
         What the requests of s3fs are signed with.
     directory : Path
         The directory of the mount.
+    node_cache : Path
+        Where it keeps what has come, as all gateways of this user on this node.
     cache : Path
-        Where it keeps what has come; only gateways of this mount write there.
+        Where it lends files of that; only gateways of this mount write there.
     cache_bytes : int, optional
-        Bound of that; what the disk has free if left out.
+        Bound of the cache of the node; what the disk has free if left out.
+    spare_bytes : int
+        What s3fs leaves free of the disk on which `cache` is.
     point : Path
         The mount point.
     links : Path
@@ -49,10 +53,12 @@ class GatewayOptions:
     connection: Connection
     keys: Keys
     directory: Path
+    node_cache: Path
     cache: Path
     point: Path
     links: Path
     cache_bytes: int | None = None
+    spare_bytes: int = 0
     revalidating: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -68,6 +74,6 @@ class GatewayOptions:
         values = dict(content)
         values["connection"] = Connection(**values["connection"])
         values["keys"] = Keys(**values["keys"])
-        for name in ("directory", "cache", "point", "links"):
+        for name in ("directory", "node_cache", "cache", "point", "links"):
             values[name] = Path(values[name])
         return cls(**values)

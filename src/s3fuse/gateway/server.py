@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
@@ -17,14 +19,16 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
+from s3fuse.cache.room import NoRoom, Room
 from s3fuse.errors import EndpointError, ObjectChanged, ObjectDamaged, S3FuseError
 from s3fuse.gateway import answers, signature
 from s3fuse.gateway.answers import Page
-from s3fuse.gateway.cache import FILE, PIECE, Cache, CachedObject, NoRoom
+from s3fuse.gateway.cache import FILE, PIECE, Cache, OpenObject
 from s3fuse.gateway.catalogue import Catalogue, View
 from s3fuse.gateway.failures import Failure, Failures
 from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
 from s3fuse.gateway.options import TRIES, GatewayOptions
+from s3fuse.gateway.reserve import Reserve
 from s3fuse.gateway.strides import TOLERANCE
 from s3fuse.gateway.upstream import Upstream
 from s3fuse.gateway.versions import Versions
@@ -41,6 +45,8 @@ MOST_BODY, MOST_ORDER = 2**16, 2**28
 PREFETCHED = 8
 #: How objects are fetched that are read from end to end.
 WHOLE_PIECE, WHOLE_AT_A_TIME = 4 * 2**20, 6
+#: Pieces that are on their way at the same time where they are not kept.
+PASSED = 5
 #: Seconds within which s3fs is answered, before it gives up by itself.
 ANSWERED = 100.0
 #: Seconds after which s3fs will not ask for the same once more.
@@ -83,8 +89,16 @@ class Server:
     ) -> None:
         self._options, self._upstream, self._tell = options, upstream, tell
         self._catalogue, self._versions = catalogue, versions
+        room = Room(options.node_cache, options.cache_bytes)
+        self._reserve = Reserve(options.cache, options.spare_bytes, room)
         self._cache = Cache(
-            options.cache, upstream.read, self._start_comparing, options.cache_bytes, self._linked
+            room,
+            options.cache,
+            options.connection.endpoint_url,
+            options.bucket,
+            upstream.read,
+            self._start_comparing,
+            self._linked,
         )
         # What only its owner can decrypt in the store does not lie on this disk for longer
         # than it takes to read it.
@@ -104,7 +118,7 @@ class Server:
         self._limit = asyncio.Semaphore(AT_A_TIME)
         self._prefetching = asyncio.Semaphore(PREFETCHED)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._comparing: dict[asyncio.Task[None], ObjectInfo] = {}
+        self._comparing: dict[asyncio.Task[bool], ObjectInfo] = {}
         # Threads of their own, as they wait for answers, and names of hosts are looked up in
         # those of the event loop.
         self._comparers = ThreadPoolExecutor(COMPARED, thread_name_prefix="compare")
@@ -130,11 +144,11 @@ class Server:
         view = View.from_json(await request.json())
         self._catalogue.show(view)
         path = self._options.point / view.path
-        if view.single:
-            found = self._cache.find(view.single)
-            if found and self._cache.is_lent(found) and (file := self._cache.lend(found)):
+        # What is known to be wrong fails when it is read.
+        if view.single and self._keeps and not self._failures.reason(view.single):
+            if file := self._cache.lend(view.single):
                 path = file
-            elif self._keeps and not self._failures.reason(view.single):
+            else:
                 self._start(self._prefetch(view.single, view))
         return web.json_response({"path": str(path)})
 
@@ -143,7 +157,7 @@ class Server:
 
     async def _moved(self, request: web.Request) -> web.Response:
         infos = self._catalogue.below(request.query["path"])
-        return web.json_response({"bytes": sum(map(self._cache.held, infos))})
+        return web.json_response({"bytes": sum(map(self._cache.moved, infos))})
 
     async def _tell_failures(self, request: web.Request) -> web.StreamResponse:
         """Answer when what had come whole of some keys is compared, with blanks while it lasts."""
@@ -166,9 +180,9 @@ class Server:
                 if not view.sequential:
                     await fetch_metadata(self._cache, info)
                     return
-                found = await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME)
+                await fetch_whole(self._cache, info, WHOLE_PIECE, WHOLE_AT_A_TIME)
             # Reading the file itself takes half of the time; it is compared at the same time.
-            if found and (file := self._cache.lend(found)):
+            if file := self._cache.lend(info):
                 move_links(self._options.point / view.path, file, self._options.links)
         except FINAL as error:
             self._note(Failure.of_version(info, str(error)))
@@ -291,12 +305,13 @@ class Server:
         limit: asyncio.Timeout,
     ) -> None:
         """Send a span of an object from the cache, or around it where that has no room."""
+        self._reserve.keep(len(span))
         try:
             if not self._keeps:
                 raise NoRoom
-            found = self._cache.reserve(info, span.start, span.stop)
-            self._look_ahead(found, span)
-            async with found.having(span.start, span.stop) as file:
+            with self._cache.using(info) as found:
+                self._look_ahead(found, span)
+            async with self._cache.having(info, span.start, span.stop) as file:
                 # From now on s3fs sees that something comes.
                 limit.reschedule(None)
                 await response.prepare(request)
@@ -312,16 +327,14 @@ class Server:
                 self._note(Failure(info.key, f"{info.key}: {error}", time.time(), info))
             raise
 
-    def _look_ahead(self, found: CachedObject, span: range) -> None:
+    def _look_ahead(self, found: OpenObject, span: range) -> None:
         """Have come what a job may read next."""
         found.order(span.start, span.stop)
-        for start, end in found.strides.next(span.start, len(span)):
-            if found.missing(start, end) <= 2 * TOLERANCE:
-                # It was guessed before, a little beside this.
-                continue
-            with contextlib.suppress(NoRoom, OSError):
+        for start, end in self._cache.strides(found.info).next(span.start, len(span)):
+            # Otherwise it was guessed before, a little beside this.
+            if found.missing(start, end) > 2 * TOLERANCE:
                 # Nobody waits for it yet, so one request is enough.
-                self._cache.reserve(found.info, start, end).order(start, end, end - start)
+                found.order(start, end, end - start)
 
     async def _pass_through(
         self,
@@ -331,34 +344,53 @@ class Server:
         span: range,
         limit: asyncio.Timeout,
     ) -> None:
-        """Send a span of an object piece by piece, without keeping it."""
-        for start in range(span.start, span.stop, PIECE):
+        """Send a span of an object without keeping it, some pieces at the same time."""
+        starts = iter(range(span.start, span.stop, PIECE))
+        coming: deque[asyncio.Task[bytes]] = deque()
+
+        def order(start: int) -> None:
             end = min(start + PIECE, span.stop)
-            body = bytearray(end - start)
+            coming.append(asyncio.ensure_future(self._piece(info, start, end)))
 
-            def write(
-                chunk: bytes, position: int, body: bytearray = body, begin: int = start
-            ) -> None:
-                body[position - begin : position - begin + len(chunk)] = chunk
+        try:
+            for start in itertools.islice(starts, PASSED):
+                order(start)
+            while coming:
+                body = await coming[0]
+                if not response.prepared:
+                    limit.reschedule(None)
+                    await response.prepare(request)
+                await response.write(body)
+                coming.popleft()
+                for start in itertools.islice(starts, 1):
+                    order(start)
+        except S3FuseError:
+            # The length was promised, so this is an error to s3fs, which asks again.
+            if response.prepared and request.transport:
+                request.transport.abort()
+            raise
+        finally:
+            for task in coming:
+                task.cancel()
+            await asyncio.gather(*coming, return_exceptions=True)
 
-            try:
-                await self._upstream.read(info, start, end, write)
-            except S3FuseError:
-                # The length was promised, so this is an error to s3fs, which asks again.
-                if response.prepared and request.transport:
-                    request.transport.abort()
-                raise
-            if not response.prepared:
-                limit.reschedule(None)
-                await response.prepare(request)
-            await response.write(bytes(body))
+    async def _piece(self, info: ObjectInfo, start: int, end: int) -> bytes:
+        """Fetch a piece of an object into memory."""
+        body = bytearray(end - start)
 
-    def _start_comparing(self, info: ObjectInfo, file: IO[bytes]) -> None:
+        def write(chunk: bytes, position: int) -> None:
+            body[position - start : position - start + len(chunk)] = chunk
+
+        await self._upstream.read(info, start, end, write)
+        return bytes(body)
+
+    def _start_comparing(self, info: ObjectInfo, file: IO[bytes]) -> asyncio.Future[bool]:
         task = asyncio.ensure_future(self._compare(info, file))
         self._comparing[task] = info
         task.add_done_callback(self._comparing.pop)
+        return task
 
-    async def _compare(self, info: ObjectInfo, file: IO[bytes]) -> None:
+    async def _compare(self, info: ObjectInfo, file: IO[bytes]) -> bool:
         """Compare a whole object with its ETag, and note if it is another one.
 
         Jobs may read it meanwhile; what they make of it is not published before.
@@ -378,13 +410,14 @@ class Server:
             is_opaque = is_right or await self._upstream.is_opaque(info)
         except (OSError, S3FuseError) as error:
             self._note(Failure(info.key, f"{_not_compared(url)} ({error})", time.time(), info))
-            return
+            return False
         self._catalogue.compared(info)
         if is_opaque is None:
             self._note(Failure(info.key, _not_compared(url), time.time(), info))
         elif not is_opaque:
             self._cache.forget(info)
             self._note(Failure.of_version(info, str(damaged(url))))
+        return bool(is_opaque)
 
     def _edited(self, info: ObjectInfo) -> str:
         return (

@@ -8,10 +8,9 @@ from typing import Any
 
 from s3fuse.errors import EndpointError, ObjectChanged, ObjectNotFound, S3FuseError
 from s3fuse.gateway.answers import Page
-from s3fuse.gateway.failures import version_name
 from s3fuse.gateway.options import TRIES
 from s3fuse.s3.client import Client
-from s3fuse.s3.objects import ObjectInfo, is_internal
+from s3fuse.s3.objects import ObjectInfo, is_internal, version_name
 from s3fuse.s3.retries import PATIENCE, patiently
 from s3fuse.s3.translate import endless, explained, incomplete, unfinished
 from s3fuse.urls import S3Url

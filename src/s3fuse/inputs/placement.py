@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from s3fuse.errors import MountError, MountUnavailable
+from s3fuse.cache.place import open_node_cache
+from s3fuse.cache.room import Room
+from s3fuse.errors import MountError, MountUnavailable, RunDirError
 from s3fuse.gateway.catalogue import View
-from s3fuse.inputs.download import download, download_folder, no_place
+from s3fuse.inputs.download import Copier, no_place
 from s3fuse.inputs.prefetch import Prefetcher
 from s3fuse.mount.daemon import require
 from s3fuse.mount.mounts import Mounts
@@ -19,7 +21,6 @@ from s3fuse.mount.options import MountOptions
 from s3fuse.mount.record import Mount
 from s3fuse.node.links import make_link
 from s3fuse.s3.objects import ObjectInfo
-from s3fuse.s3.parts import CONCURRENCY
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url, paths_below
 
@@ -70,7 +71,9 @@ class Placement:
         self.options = options
         self._lock = threading.Lock()
         self._told = False
-        self._prefetcher = Prefetcher(store, mounts.links / PREFETCHED)
+        self._cache: Room | None = None
+        self._is_cache_known = False
+        self._prefetcher = Prefetcher(store, mounts.links / PREFETCHED, self._room)
         self._unavailable: str | None = None
         if access is not Access.COPY:
             try:
@@ -134,7 +137,8 @@ class Placement:
         # Where the first input is copied, most are.
         self.mounts.end_waiting()
         if not self._prefetcher.take(url, info, path):
-            download(self.store, url, info, path)
+            room = self._room() if info.size < self.copy_below else None
+            Copier(self.store, room).object(url, info, path)
 
     def prefetch(self, objects: Iterable[tuple[S3Url, ObjectInfo]]) -> None:
         """Copy objects for later jobs beside the jobs that run, where they will be copied."""
@@ -165,7 +169,9 @@ class Placement:
             newest = max(info.mtime for info in infos)
             self._link(mount, View.of_folder(url.key, infos), url, path, newest)
             return
-        download_folder(self.store, url, infos, path, CONCURRENCY)
+        size = sum(info.size for info in infos)
+        room = self._room() if size < self.copy_below else None
+        Copier(self.store, room).folder(url, infos, path)
 
     def bucket(self, url: S3Url, path: Path) -> None:
         """Make a whole bucket available at `path`; an empty directory where nothing mounts."""
@@ -197,6 +203,24 @@ class Placement:
                 _replace(path, target, mtime)
         except OSError as error:
             raise no_place(url, path, error) from error
+
+    def _room(self) -> Room | None:
+        """Return the cache of this node, for small inputs; large ones would take twice the disk."""
+        with self._lock:
+            if not self._is_cache_known:
+                self._cache, self._is_cache_known = self._open_cache(), True
+            return self._cache
+
+    def _open_cache(self) -> Room | None:
+        if self.store.connection.sse_customer_key:
+            # What only its owner can decrypt in the store does not stay on this disk.
+            return None
+        try:
+            folder = open_node_cache(self.mounts.cache_dir)
+        except RunDirError as error:
+            log.warning(f"Copies of inputs are not kept for later runs: {error}")
+            return None
+        return Room(folder, self.options.node_bytes)
 
     def _is_unavailable(self) -> bool:
         with self._lock:

@@ -13,11 +13,12 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
-from s3fuse.inputs.download import download
+from s3fuse.cache.room import Room
+from s3fuse.inputs.download import Copier
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
@@ -37,10 +38,12 @@ class Prefetcher:
         Where they are.
     folder : Path
         On the file system on which the jobs want them; what is there is removed.
+    room : callable
+        Returns the cache of this node.
     """
 
-    def __init__(self, store: Store, folder: Path) -> None:
-        self._store, self._folder = store, folder
+    def __init__(self, store: Store, folder: Path, room: Callable[[], Room | None]) -> None:
+        self._store, self._folder, self._room = store, folder, room
         self._lock = threading.Lock()
         self._coming: dict[tuple[S3Url, str], Future[Path]] = {}
         self._orders: queue.SimpleQueue[tuple[Future[Path], S3Url, ObjectInfo]] | None = None
@@ -117,7 +120,7 @@ class Prefetcher:
                 self._store.check(url.bucket)
                 if self._is_ended:
                     return
-                download(self._store, url, info, path, parents=False)
+                Copier(self._store, self._room()).object(url, info, path, parents=False)
                 fetched.set_result(path)
             except Exception as error:
                 fetched.set_exception(error)

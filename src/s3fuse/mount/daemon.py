@@ -125,11 +125,12 @@ def command(
 
 
 def command_for_gateway(
-    version: tuple[int, int], mount: Mount, gateway: Connection, options: MountOptions
+    version: tuple[int, int], mount: Mount, gateway: Connection, options: MountOptions, spare: int
 ) -> list[str]:
     """Build the command line of a daemon that reads from a gateway; see `command`.
 
-    It keeps nothing: the gateway has a cache, and is as near.
+    It keeps nothing but what it has of open files: the gateway has a cache, and is as near.
+    It leaves `spare` bytes of the disk free.
     """
     # What a run planned with never changes; another mount shows what is new after a second.
     seconds = 1 if mount.owner is None else FOR_EVER
@@ -148,7 +149,7 @@ def command_for_gateway(
         f"attr_timeout={seconds}",
         f"entry_timeout={seconds}",
     ]
-    return _with(mount, [*values, *_bound(mount, options.cache_bytes)], options)
+    return _with(mount, [*values, f"ensure_diskfree={-(-spare // 2**20)}"], options)
 
 
 def _common(version: tuple[int, int], mount: Mount, connection: Connection) -> list[str]:
@@ -205,6 +206,24 @@ def _bound(mount: Mount, size: int | None) -> list[str]:
     own = max(int(size * (1 - KEPT_BACK)), LEAST_CACHE)
     spare = max(0, shutil.disk_usage(mount.cache).free - own)
     return [f"ensure_diskfree={-(-spare // 2**20)}"]
+
+
+def spare(mount: Mount, cache_bytes: int | None, held: int) -> int:
+    """Return the bytes that a daemon leaves free of its disk, of which it has a half of the bound.
+
+    Parameters
+    ----------
+    mount : Mount
+        The mount; nothing was read through it yet.
+    cache_bytes : int, optional
+        Bound of what is kept on this node; what the disk has free if left out.
+    held : int
+        Bytes that the cache of the node holds already, of its half.
+    """
+    if cache_bytes is None:
+        return 0
+    own = max(int(cache_bytes * (1 - KEPT_BACK)), LEAST_CACHE)
+    return max(0, shutil.disk_usage(mount.cache).free + min(held, cache_bytes // 2) - own)
 
 
 def _threads(version: tuple[int, int], pieces: int, requests: int) -> str:

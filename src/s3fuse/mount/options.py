@@ -41,6 +41,11 @@ class MountOptions:
             )
 
     @property
+    def node_bytes(self) -> int | None:
+        """Bound of the cache of the node; the other half is for files that are open."""
+        return None if self.cache_bytes is None else self.cache_bytes // 2
+
+    @property
     def identity(self) -> str:
         """What tells two ways of mounting apart."""
         return f"{self.read_write}-{self.extra}"

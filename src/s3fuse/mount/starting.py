@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import tenacity
 
+from s3fuse.cache.entries import entries
+from s3fuse.cache.place import open_node_cache
 from s3fuse.errors import MountError
 from s3fuse.gateway.keeper import Orders
 from s3fuse.gateway.options import GatewayOptions
@@ -168,16 +170,20 @@ def _by_gateway(
         waiting = WaitingKeeper(mount.gateway_log)
     with _ending_on_error(waiting.process), waiting.listener as listener:
         keys = Keys.random()
+        node_cache = open_node_cache(mount.cache.parent.parent)
+        held = sum(each.held for each in entries(node_cache))
+        spare = daemon.spare(mount, options.cache_bytes, held)
         gateway = GatewayOptions(
             mount.bucket,
             connection,
             keys,
             mount.directory,
+            node_cache,
             mount.cache,
             mount.point,
             mount.links,
-            # The other half is for what s3fs has of the files that are open.
-            options.cache_bytes and options.cache_bytes // 2,
+            options.node_bytes,
+            spare,
             revalidating=mount.owner is None,
         )
         place = Connection(
@@ -188,7 +194,7 @@ def _by_gateway(
         )
         orders = Orders(
             gateway.as_json(),
-            daemon.command_for_gateway(daemon.version(), mount, place, options),
+            daemon.command_for_gateway(daemon.version(), mount, place, options, spare),
             daemon.environment(place.credentials().environment | {"no_proxy": "*"}),
             daemon.unmount_command(mount.point, lazy=True),
             str(mount.log_file),

@@ -21,3 +21,17 @@ def mount_points(table: Path = Path("/proc/self/mounts")) -> frozenset[Path]:
 def unescaped(field: bytes) -> Path:
     """Read a path as the kernel writes it into a table."""
     return Path(os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field)))
+
+
+def file_system(path: Path, table: Path = Path("/proc/self/mounts")) -> str:
+    """Return the type of the file system that a directory is on, such as ``ext4``."""
+    path = path.resolve()
+    found, kind = Path("/"), ""
+    for line in table.read_bytes().split(b"\n"):
+        row = line.split(b" ", 3)
+        if len(row) > 3:
+            point = unescaped(row[1])
+            # The last one mounted at a place hides those before it.
+            if path.is_relative_to(point) and point.is_relative_to(found):
+                found, kind = point, os.fsdecode(row[2])
+    return kind

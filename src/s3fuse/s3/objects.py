@@ -64,6 +64,11 @@ class ObjectInfo:
         )
 
 
+def version_name(info: ObjectInfo) -> str:
+    """Return what tells a version of an object from all others in its bucket."""
+    return f"{info.etag} {info.size} {info.mtime:.0f} {info.key}"
+
+
 @dataclass(frozen=True)
 class Listing:
     """Objects and folders directly below a folder, or all objects at any depth.

@@ -18,6 +18,10 @@ from s3fuse.s3.store import Store
 from s3fuse.urls import S3Url
 
 
+def no_cache() -> None:
+    """Say that this node has no cache."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "local" / ".prefetched"
@@ -26,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def prefetcher(server: Server, proxy: Proxy, folder: Path) -> Iterator[Prefetcher]:
     prefetcher = Prefetcher(
-        Store(replace(server.connection, endpoint_url=proxy.endpoint_url)), folder
+        Store(replace(server.connection, endpoint_url=proxy.endpoint_url)), folder, no_cache
     )
     yield prefetcher
     prefetcher.close()
@@ -116,7 +120,7 @@ def test_what_a_killed_run_has_left_is_removed(
 def test_the_end_does_not_wait(server: Server, proxy: Proxy, folder: Path, bucket: Bucket) -> None:
     proxy.faults = Faults(hang=True)
     store = Store(replace(server.connection, endpoint_url=proxy.endpoint_url))
-    prefetcher = Prefetcher(store, folder)
+    prefetcher = Prefetcher(store, folder, no_cache)
     ordered = objects(bucket, 10)
     began = time.monotonic()
     prefetcher.fetch(ordered)
@@ -130,7 +134,7 @@ def test_copies_that_come_late_leave_nothing(server: Server, folder: Path, bucke
     store = Store(server.connection)
     store.check(bucket.url.bucket)
     for number in range(40):
-        prefetcher = Prefetcher(store, folder)
+        prefetcher = Prefetcher(store, folder, no_cache)
         prefetcher.fetch(ordered)
         # The end comes between any two steps of a copy.
         time.sleep(0.0005 * number)

@@ -6,7 +6,7 @@ import pytest
 from conftest import Bucket
 from publishing import publish, publish_folder
 from s3fuse.errors import BucketNotFound, ObjectChanged, PublishError
-from s3fuse.inputs.download import download, download_folder
+from s3fuse.inputs.download import Copier
 from s3fuse.publish.local import TIMESTAMP_FILE
 from s3fuse.publish.manifest import NAME
 from s3fuse.publish.upload import PART_SIZE, Upload
@@ -24,7 +24,7 @@ def test_published_and_copied_back_whole(
     info = publish(store, tmp_path / "up", url)
     assert info.size == size
     assert (bucket.folder / "a/b c.bin").read_bytes() == content
-    download(store, url, info, tmp_path / "down")
+    Copier(store).object(url, info, tmp_path / "down")
     assert (tmp_path / "down").read_bytes() == content
     assert (tmp_path / "down").stat().st_mtime == info.mtime
     assert sorted(os.listdir(tmp_path)) == ["down", "up"]
@@ -39,7 +39,7 @@ def test_a_copy_of_a_replaced_object_does_not_appear(
     assert planned is not None
     bucket.write("x", "new")
     with pytest.raises(ObjectChanged, match=f"{url} was replaced"):
-        download(store, url, planned, tmp_path / "x")
+        Copier(store).object(url, planned, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_a_folder_goes_and_comes_whole(store: Store, bucket: Bucket, tmp_path: P
     ours = ["out/a.nc", "out/deep/b.nc", "out/deep/er/c.nc"]
     assert bucket.keys() == [f"out/{NAME}", *ours, "out/foreign.nc", "outside.nc"]
     infos = store.list(folder, recursive=True).objects.values()
-    download_folder(store, folder, infos, tmp_path / "back")
+    Copier(store).folder(folder, infos, tmp_path / "back")
     assert (tmp_path / "back/deep/er/c.nc").read_text() == "deep/er/c.nc"
     assert sorted(os.listdir(tmp_path)) == ["back", "source"]
 

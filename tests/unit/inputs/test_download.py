@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from s3fuse.errors import QueryError
-from s3fuse.inputs.download import download_folder
+from s3fuse.inputs.download import Copier
 from s3fuse.s3.objects import ObjectInfo
 from s3fuse.urls import S3Url
 
@@ -43,7 +43,7 @@ def infos(*keys: str) -> list[ObjectInfo]:
 )
 def test_a_folder_with_a_key_that_leaves_it_is_refused(keys: list[str], tmp_path: Path) -> None:
     with pytest.raises(QueryError) as caught:
-        download_folder(Store(), FOLDER, infos("tas/fine", *keys), tmp_path / "a/b/tas")  # type: ignore[arg-type]
+        Copier(Store()).folder(FOLDER, infos("tas/fine", *keys), tmp_path / "a/b/tas")  # type: ignore[arg-type]
     assert repr(keys[0]) in str(caught.value)
     assert str(FOLDER) in str(caught.value)
     # Nothing was written, in the folder or elsewhere.
@@ -53,11 +53,11 @@ def test_a_folder_with_a_key_that_leaves_it_is_refused(keys: list[str], tmp_path
 def test_an_absolute_path_in_a_key_is_not_written(tmp_path: Path) -> None:
     key = f"tas/{tmp_path}/victim"
     with pytest.raises(QueryError, match="cannot be a local path"):
-        download_folder(Store(), FOLDER, infos(key), tmp_path / "tas")  # type: ignore[arg-type]
+        Copier(Store()).folder(FOLDER, infos(key), tmp_path / "tas")  # type: ignore[arg-type]
     assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_folder_is_copied_with_its_inner_folders(tmp_path: Path) -> None:
-    download_folder(Store(), FOLDER, infos("tas/a b", "tas/@folder/..c/-d"), tmp_path / "tas")  # type: ignore[arg-type]
+    Copier(Store()).folder(FOLDER, infos("tas/a b", "tas/@folder/..c/-d"), tmp_path / "tas")  # type: ignore[arg-type]
     found = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {tmp_path / "tas/a b", tmp_path / "tas/@folder/..c/-d"}
