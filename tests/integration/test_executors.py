@@ -81,15 +81,15 @@ def submitting(folder: Path, before: str = "") -> list[object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("old", ["gone", "on the node", "in the bucket"])
 @pytest.mark.parametrize("wanted", ["in/x", "in/"])
 def test_all_jobs_of_a_run_read_what_it_has_planned_with(
-    tmp_path: Path, wanted: str, versioned: bool
+    tmp_path: Path, wanted: str, old: str
 ) -> None:
     with serving_versions() as server:
         store, url = Store(server.connection), S3Url("bucket")
         store.call("create_bucket", url, "create")
-        if versioned:
+        if old == "in the bucket":
             enabled = {"Status": "Enabled"}
             store.call("put_bucket_versioning", url, "change", VersioningConfiguration=enabled)
         store.filesystem.pipe_file("bucket/in/x", b"first")
@@ -97,13 +97,16 @@ def test_all_jobs_of_a_run_read_what_it_has_planned_with(
         text = TWICE.replace("INPUT", wanted).replace("FILES", files).replace("BUCKET", "bucket")
         (tmp_path / "Snakefile").write_text(text)
         (tmp_path / "replace.py").write_text(REPLACE.replace("BUCKET", "bucket"))
-        words = submitting(tmp_path, f'grep -q "two" "$1" && {sys.executable} replace.py')
+        before = f"{sys.executable} replace.py"
+        if old != "on the node":
+            before += f"; {sys.executable} -m s3fuse cache --clear"
+        words = submitting(tmp_path, f'grep -q "two" "$1" && {{ {before}; }}')
         run = snakemake(tmp_path, *words, environment=server.environment)
         made = {
             key: store.filesystem.cat_file(f"bucket/{key}")
             for key in store.list(url.child("out/"), recursive=True).objects
         }
-    if versioned:
+    if old != "gone":
         assert run.returncode == 0, output_of(run)
         assert made == {"out/1.txt": b"first", "out/2.txt": b"first"}
     else:
