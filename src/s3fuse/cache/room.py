@@ -43,10 +43,13 @@ class Room:
         Where the entries are.
     bound : int, optional
         Bytes; if left out, half of what the disk would have free without the cache.
+    spare : int
+        Bytes of the disk that others will want.
     """
 
     folder: Path
     bound: int | None = None
+    spare: int = 0
 
     def take(self, entry: Entry, spans: list[range]) -> None:
         """Give room on the disk to blocks of an entry; what was used longest ago goes first.
@@ -91,7 +94,7 @@ class Room:
     def _fits(self, used: int, wanted: int) -> bool:
         status = os.statvfs(self.folder)
         free = status.f_bavail * status.f_frsize
-        if free * (1 - SPARE) < wanted:
+        if free * (1 - SPARE) - self.spare < wanted:
             return False
         bound = (free + used) // 2 if self.bound is None else self.bound
         return used + wanted <= bound

@@ -28,7 +28,7 @@ from s3fuse.gateway.catalogue import Catalogue, View
 from s3fuse.gateway.failures import Failure, Failures
 from s3fuse.gateway.metadata import fetch_metadata, fetch_whole
 from s3fuse.gateway.options import TRIES, GatewayOptions
-from s3fuse.gateway.reserve import Reserve
+from s3fuse.gateway.reserve import NEEDED, Reserve
 from s3fuse.gateway.strides import TOLERANCE
 from s3fuse.gateway.upstream import Upstream
 from s3fuse.gateway.versions import Versions
@@ -89,7 +89,8 @@ class Server:
     ) -> None:
         self._options, self._upstream, self._tell = options, upstream, tell
         self._catalogue, self._versions = catalogue, versions
-        room = Room(options.node_cache, options.cache_bytes)
+        spare = options.spare_bytes + NEEDED
+        room = Room(options.node_cache, options.cache_bytes, spare)
         self._reserve = Reserve(options.cache, options.spare_bytes, room)
         self._cache = Cache(
             room,
@@ -305,13 +306,16 @@ class Server:
         limit: asyncio.Timeout,
     ) -> None:
         """Send a span of an object from the cache, or around it where that has no room."""
-        self._reserve.keep(len(span))
         try:
             if not self._keeps:
                 raise NoRoom
             with self._cache.using(info) as found:
                 self._look_ahead(found, span)
-            async with self._cache.having(info, span.start, span.stop) as file:
+            async with (
+                contextlib.AsyncExitStack() as turns,
+                self._cache.having(info, span.start, span.stop) as file,
+            ):
+                await turns.enter_async_context(self._reserve.sending(len(span)))
                 # From now on s3fs sees that something comes.
                 limit.reschedule(None)
                 await response.prepare(request)

@@ -114,7 +114,8 @@ def test_what_is_read_is_what_is_there(
 
         for number in range(0, len(spans), at_once):
             await asyncio.gather(*(one(*span) for span in spans[number : number + at_once]))
-            assert held(tmp_path) <= BOUND
+            # The file system needs some blocks to say where the others are.
+            assert held(tmp_path) <= BOUND + BLOCK
 
     asyncio.run(run())
 
