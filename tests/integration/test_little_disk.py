@@ -89,13 +89,16 @@ def rows_from(content: bytes, first: int) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("bound", ["80MiB", "100MiB"])
 @pytest.mark.parametrize(
-    "runs",
-    [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)],
+    ("runs", "bound"),
+    [
+        pytest.param(1, "80MiB", marks=pytest.mark.slow),
+        pytest.param(20, "80MiB", marks=pytest.mark.long),
+        pytest.param(20, "100MiB", marks=pytest.mark.long),
+    ],
 )
 def test_all_jobs_end_well(
-    server: Server, bucket: Bucket, tmp_path: Path, disk: Path, bound: str, runs: int
+    server: Server, bucket: Bucket, tmp_path: Path, disk: Path, runs: int, bound: str
 ) -> None:
     text = SNAKEFILE.replace("BUCKET", bucket.name).replace("PYTHON", sys.executable)
     (tmp_path / "Snakefile").write_text(text)
