@@ -94,7 +94,7 @@ class Room:
     def _fits(self, used: int, wanted: int) -> bool:
         status = os.statvfs(self.folder)
         free = status.f_bavail * status.f_frsize
-        if free * (1 - SPARE) - self.spare < wanted:
+        if free - max(int(free * SPARE), self.spare) < wanted:
             return False
         bound = (free + used) // 2 if self.bound is None else self.bound
         return used + wanted <= bound
