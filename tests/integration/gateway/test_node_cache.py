@@ -204,7 +204,7 @@ def test_the_bound_holds_for_runs_together(
         run = runs[number % 2]
         assert read(run, server.connection, bucket, info, options=options) == content
         held = sum(each.held for each in kept(made_in_memory.cache_dir))
-        assert 3 * MEGABYTE <= held <= 16 * 2**20 + 64 * 1024
+        assert 0 < held <= 16 * 2**20 + 64 * 1024
 
 
 def test_where_the_disk_is_full_it_is_read_around(
