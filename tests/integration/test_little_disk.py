@@ -17,6 +17,7 @@ from s3fuse.embedded_server import Server
 
 pytestmark = [
     pytest.mark.fuse,
+    pytest.mark.long,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system"),
 ]
@@ -91,11 +92,7 @@ def rows_from(content: bytes, first: int) -> str:
 
 @pytest.mark.parametrize(
     ("runs", "bound"),
-    [
-        pytest.param(1, "80MiB", marks=pytest.mark.slow),
-        pytest.param(20, "80MiB", marks=pytest.mark.long),
-        pytest.param(20, "100MiB", marks=pytest.mark.long),
-    ],
+    [(20, "80MiB"), (20, "100MiB")],
 )
 def test_all_jobs_end_well(
     server: Server, bucket: Bucket, tmp_path: Path, disk: Path, runs: int, bound: str

@@ -88,7 +88,8 @@ def test_a_later_run_moves_nothing(
     second = make_run()
     assert read(second, counted, bucket, info, sequential=sequential) == content
     assert second.failures(bucket.name) == []
-    assert proxy.counts.requests == {}
+    # A newer s3fs lists the bucket once when it starts.
+    assert proxy.counts.requests.keys() <= {"LIST"}
 
 
 def test_what_one_has_read_in_parts_another_goes_on_with(
