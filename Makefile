@@ -34,7 +34,7 @@ test-s3fs: $(VENV)/test.done system ## what mounts, with the s3fs of Debian 13 a
 	@for suite in trixie sid; do \
 	    tools/newer_s3fs.sh $$suite $(VENV)/s3fs-$$suite && \
 	    PATH="$(CURDIR)/$(VENV)/s3fs-$$suite/bin:$$PATH" \
-	        $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(MOUNTING) || exit; \
+	        $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long" $(MOUNTING) || exit; \
 	done
 
 test-slurm: system ## a cluster of two nodes on this machine (as root, on Debian)
